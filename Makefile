@@ -1,0 +1,34 @@
+# The short way to everything; each line below can be run by hand as well.
+#
+#   make train ARGS="--sparsity topk:0.8"     make test ARGS="--test shaders"
+
+.PHONY: train test lint shaders-in-chrome vulkan-driver
+
+# macOS and Windows bring a driver with the system; a bare Linux machine gets Mesa's software one.
+ifeq ($(shell uname -s 2>/dev/null),Linux)
+driver := vulkan-driver
+endif
+
+train: $(driver)
+	@cargo run --release -- train $(ARGS)
+
+# In release, because the float64 references and the software driver are slow without optimisation.
+test: $(driver)
+	cargo test --release $(ARGS)
+
+lint:
+	cargo fmt --check
+	cargo clippy --release --all-targets -- -D warnings
+
+# Every shader, as it stands and specialised, through the compiler that Chrome ships.
+shaders-in-chrome: tests/chrome/node_modules/.package-lock.json
+	@directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && \
+	CRISP_WRITE_SHADERS="$$directory" cargo test --release --quiet --test shaders && \
+	node tests/chrome/check.mjs "$$directory"
+
+# The package is a compiled library and a file of JavaScript; it needs no install script.
+tests/chrome/node_modules/.package-lock.json: tests/chrome/package-lock.json
+	npm ci --prefix tests/chrome --ignore-scripts --no-audit --no-fund
+
+vulkan-driver:
+	@sh scripts/vulkan-driver.sh

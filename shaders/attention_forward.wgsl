@@ -1,0 +1,126 @@
+// Attention forward over a block mask: out = softmax(query·keyᵀ / sqrt(HEAD_DIM)) · value over the keys
+// that the mask keeps, with an online softmax; the score matrix is never stored.
+//   qkv [tokens, 3 · heads · HEAD_DIM]: query, key and value of a token side by side.
+//   out [tokens, heads · HEAD_DIM];  log_sum_exp [heads, tokens], for backward.
+// The mask: for each head and block a list of blocks to visit, `count, entries…`, in its place of the
+// lists (pairs_first + block's index on). An entry is a block, with PARTIAL set where only the pairs in
+// the bits count: bits[pair · BLOCK + query row] has bit j set where the row keeps the j-th key.
+// A row that keeps no key gives zero. One workgroup a head and query block, one invocation a query.
+
+struct Params {
+    tokens: u32, blocks: u32, heads: u32,
+    list_stride: u32, // words from one head's lists to the next's; 0 where all heads share them
+    bits_stride: u32, // likewise for the bits
+    seed: u32, seed_high: u32, step: u32, site: u32,
+    probability: f32, // of dropping a weight
+}
+
+// A block of up to BLOCK consecutive tokens of one sequence.
+struct Block {
+    first: u32, // its first token
+    length: u32, // its tokens
+    sequence_first: u32, // first token of its sequence
+    sequence: u32, // its sequence
+    blocks_first: u32, // first block of its sequence
+    blocks: u32, // blocks of its sequence
+    pairs_first: u32, // its first pair: pairs (this block, j-th block of the sequence) lie in a row
+    keep: u32, // how many keys (or key blocks) a row (or block) keeps under the policy
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> qkv: array<f32>;
+@group(0) @binding(2) var<storage, read> blocks: array<Block>;
+@group(0) @binding(3) var<storage, read> lists: array<u32>; // by query block: key blocks
+@group(0) @binding(4) var<storage, read> bits: array<u32>;
+@group(0) @binding(5) var<storage, read_write> out: array<f32>;
+@group(0) @binding(6) var<storage, read_write> log_sum_exp: array<f32>;
+
+const HEAD_DIM: u32 = 64u;
+const QUADS: u32 = 16u; // vec4 that hold a head: ceil(HEAD_DIM / 4)
+const SCALE: f32 = 0.125; // 1 / sqrt(HEAD_DIM)
+const DROPOUT: bool = false;
+const BLOCK: u32 = 16u; // largest length of a block
+const PARTIAL: u32 = 0x80000000u; // flag of a list entry: look at the bits
+
+// Four components from `origin + 4 · quad` on; what lies beyond the head counts as zero.
+fn load_qkv(origin: u32, quad: u32) -> vec4f {
+    let i = origin + quad * 4u;
+    if (HEAD_DIM % 4u == 0u) { return vec4f(qkv[i], qkv[i + 1u], qkv[i + 2u], qkv[i + 3u]); }
+    var value = vec4f(qkv[i], 0.0, 0.0, 0.0);
+    if (quad * 4u + 1u < HEAD_DIM) { value.y = qkv[i + 1u]; }
+    if (quad * 4u + 2u < HEAD_DIM) { value.z = qkv[i + 2u]; }
+    if (quad * 4u + 3u < HEAD_DIM) { value.w = qkv[i + 3u]; }
+    return value;
+}
+
+// Four random words from four counter words: the pcg4d permutation of Jarzynski and Olano, "Hash
+// Functions for GPU Rendering" (JCGT 2020).
+fn random(counter: vec4u) -> vec4u {
+    var v = counter * 1664525u + 1013904223u;
+    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
+    v ^= v >> vec4u(16u);
+    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
+    return v;
+}
+
+// What dropout makes of the weight that a query gives a key: 0, or 1 / (1 - p). A function of the
+// seed, the step, the site and the two places, found again in backward and stored nowhere.
+fn kept(head: u32, sequence: u32, query: u32, key: u32) -> f32 {
+    if (!DROPOUT) { return 1.0; }
+    let word = random(vec4u(params.seed ^ (params.site << 16u), params.seed_high ^ params.step,
+        (sequence << 16u) | query, (head << 16u) | key)).x;
+    let uniform = f32(word >> 8u) * (1.0 / 16777216.0);
+    return select(0.0, 1.0 / (1.0 - params.probability), uniform >= params.probability);
+}
+
+@compute @workgroup_size(BLOCK)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+    let head = group.y;
+    let block = blocks[group.x];
+    if (lane >= block.length) { return; }
+    let width = params.heads * HEAD_DIM;
+    let token = block.first + lane;
+    var query: array<vec4f, QUADS>;
+    var sum: array<vec4f, QUADS>;
+    for (var d = 0u; d < QUADS; d++) {
+        query[d] = SCALE * load_qkv(token * 3u * width + head * HEAD_DIM, d);
+        sum[d] = vec4f(0.0);
+    }
+    var largest = -3.0e38;
+    var scale = 0.0; // Σ exp(score - largest)
+    let list = head * params.list_stride + block.pairs_first + group.x;
+    let count = lists[list];
+    for (var entry = 1u; entry <= count; entry++) {
+        let word = lists[list + entry];
+        let keys = blocks[word & ~PARTIAL];
+        let pair = block.pairs_first + (word & ~PARTIAL) - block.blocks_first;
+        var row_bits = 0xffffffffu;
+        if ((word & PARTIAL) != 0u) {
+            row_bits = bits[head * params.bits_stride + pair * BLOCK + lane];
+        }
+        for (var j = 0u; j < keys.length; j++) {
+            let key = (keys.first + j) * 3u * width + width + head * HEAD_DIM;
+            var product = vec4f(0.0);
+            for (var d = 0u; d < QUADS; d++) { product += query[d] * load_qkv(key, d); }
+            let score = (product.x + product.y) + (product.z + product.w);
+            if (((row_bits >> j) & 1u) == 1u) {
+                let larger = max(largest, score);
+                let shrink = exp(largest - larger);
+                let weight = exp(score - larger);
+                let dropped = weight * kept(head, block.sequence, token - block.sequence_first,
+                    keys.first + j - keys.sequence_first);
+                scale = scale * shrink + weight;
+                for (var d = 0u; d < QUADS; d++) {
+                    sum[d] = sum[d] * shrink + dropped * load_qkv(key + width, d);
+                }
+                largest = larger;
+            }
+        }
+    }
+    // 1e30 makes exp(score - log_sum_exp) zero in backward for a row without keys.
+    log_sum_exp[head * params.tokens + token] = select(1.0e30, largest + log(scale), scale > 0.0);
+    let normalize = select(0.0, 1.0 / scale, scale > 0.0);
+    for (var d = 0u; d < HEAD_DIM; d++) {
+        out[token * width + head * HEAD_DIM + d] = sum[d / 4u][d % 4u] * normalize;
+    }
+}

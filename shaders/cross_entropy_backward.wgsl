@@ -1,0 +1,29 @@
+// Gradient of the mean softmax cross-entropy: dlogits = (softmax(logits) - onehot(label)) / sequences.
+//   logits, dlogits [sequences, classes];  labels [sequences].
+
+struct Params { sequences: u32, classes: u32 }
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> logits: array<f32>;
+@group(0) @binding(2) var<storage, read> labels: array<u32>;
+@group(0) @binding(3) var<storage, read_write> dlogits: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let sequence = (group.y * groups.x + group.x) * 64u + lane;
+    if (sequence >= params.sequences) { return; }
+    let origin = sequence * params.classes;
+    var largest = logits[origin];
+    for (var i = 1u; i < params.classes; i++) { largest = max(largest, logits[origin + i]); }
+    var scale = 0.0;
+    for (var i = 0u; i < params.classes; i++) { scale += exp(logits[origin + i] - largest); }
+    for (var i = 0u; i < params.classes; i++) {
+        let probability = exp(logits[origin + i] - largest) / scale;
+        let truth = select(0.0, 1.0, i == labels[sequence]);
+        dlogits[origin + i] = (probability - truth) / f32(params.sequences);
+    }
+}

@@ -1,0 +1,55 @@
+// Dropout, and its gradient, which is the same map: y = x · mask / (1 - p). The mask is stored
+// nowhere: it is a function of (seed, step, site, place of the row, column), so that backward finds
+// it again and the order of sentences in memory does not matter.
+//   x, y [rows, columns];  places [rows]: sequence << 16 | position, or without PLACED the row number.
+
+struct Params {
+    rows: u32, columns: u32,
+    seed: u32, seed_high: u32, step: u32, site: u32,
+    probability: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> places: array<u32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+
+const PLACED: bool = true;
+
+// Four random words from four counter words: the pcg4d permutation of Jarzynski and Olano, "Hash
+// Functions for GPU Rendering" (JCGT 2020).
+fn random(counter: vec4u) -> vec4u {
+    var v = counter * 1664525u + 1013904223u;
+    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
+    v ^= v >> vec4u(16u);
+    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
+    return v;
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    // One invocation takes four columns, for which one call of the generator is enough.
+    let quads = (params.columns + 3u) / 4u;
+    let i = (group.y * groups.x + group.x) * 64u + lane;
+    let row = i / quads;
+    if (row >= params.rows) { return; }
+    let quad = i % quads;
+    var place = row;
+    if (PLACED) { place = places[row]; }
+    let word = random(vec4u(params.seed ^ (params.site << 16u), params.seed_high ^ params.step,
+        place, quad));
+    // 24 bits, as many as a float32 holds exactly.
+    let uniform = vec4f(word >> vec4u(8u)) * (1.0 / 16777216.0);
+    let scale = 1.0 / (1.0 - params.probability);
+    for (var j = 0u; j < 4u; j++) {
+        let column = quad * 4u + j;
+        if (column < params.columns) {
+            let at = row * params.columns + column;
+            y[at] = select(0.0, x[at] * scale, uniform[j] >= params.probability);
+        }
+    }
+}

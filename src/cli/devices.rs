@@ -1,0 +1,49 @@
+//! `crisp devices`: which adapters there are.
+
+use super::{print, print_json, progress};
+use crate::error::{Error, Result};
+use crate::gpu::{Device, adapters};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// One JSON object per adapter.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let found = adapters();
+    if found.is_empty() {
+        // Opening one says what to install on this system.
+        return Device::open(None).map(|_| ()).and(Err(Error::device("no adapter was found")));
+    }
+    for (index, adapter) in found.iter().enumerate() {
+        if arguments.json {
+            print_json(adapter)?;
+            continue;
+        }
+        let mark = if index == 0 { "*" } else { " " };
+        print(&format!("{mark} {} ({}, {})", adapter.name, adapter.backend, adapter.kind))?;
+        print(&format!("    driver {} {}", adapter.driver, adapter.driver_version))?;
+        print(&format!(
+            "    buffers up to {}, bindings up to {}, {} storage buffers a kernel, {} of workgroup \
+             memory",
+            progress::bytes(adapter.max_buffer_bytes),
+            progress::bytes(adapter.max_binding_bytes),
+            adapter.max_storage_buffers,
+            progress::bytes(u64::from(adapter.max_workgroup_bytes)),
+        ))?;
+        let yes = |flag: bool| if flag { "yes" } else { "no" };
+        print(&format!(
+            "    subgroups of {} to {}, half precision: {}, timestamps: {}",
+            adapter.subgroup_sizes[0],
+            adapter.subgroup_sizes[1],
+            yes(adapter.shader_f16),
+            yes(adapter.timestamps),
+        ))?;
+    }
+    if !arguments.json {
+        print("* is taken unless --adapter names another")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! The command line: one file per subcommand, no mathematics here. Results go to stdout, progress and
+//! logs to stderr.
+
+mod bench;
+mod devices;
+mod eval;
+mod predict;
+mod progress;
+mod source;
+mod train;
+
+use crate::error::{Error, Result};
+use crate::gpu::Device;
+use crate::graph::Session;
+use clap::{Args, Parser, Subcommand};
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+/// Fine-tune and evaluate DistilBERT with structured sparse attention, on any GPU.
+#[derive(Parser)]
+#[command(name = "crisp", version, about, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args, Clone)]
+struct Common {
+    /// Take the first adapter whose name, driver, back end or kind contains this.
+    #[arg(long, global = true, value_name = "SUBSTRING")]
+    adapter: Option<String>,
+    /// How much to log: error, warn, info, debug, trace, or a tracing filter.
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "warn")]
+    log_level: String,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Fine-tune a model; with neither --model nor --data, DistilBERT on SST-2.
+    Train(train::Arguments),
+    /// Accuracy and loss of a model on a data set.
+    Eval(eval::Arguments),
+    /// Classify sentences given as arguments, or as lines on stdin.
+    Predict(predict::Arguments),
+    /// Measure kernels on this adapter.
+    Bench(bench::Arguments),
+    /// List the adapters that can be used.
+    Devices(devices::Arguments),
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_new(&arguments.common.log_level);
+    let result = match filter {
+        Err(why) => Err(Error::usage(format!("--log-level {}: {why}", arguments.common.log_level))
+            .remedy("It is error, warn, info, debug or trace.")),
+        Ok(filter) => {
+            tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_writer(std::io::stderr)
+                .with_ansi(std::io::stderr().is_terminal())
+                .with_target(false)
+                .without_time()
+                .init();
+            let common = &arguments.common;
+            match arguments.command {
+                Command::Train(arguments) => train::run(arguments, common),
+                Command::Eval(arguments) => eval::run(arguments, common),
+                Command::Predict(arguments) => predict::run(arguments, common),
+                Command::Bench(arguments) => bench::run(arguments, common),
+                Command::Devices(arguments) => devices::run(arguments),
+            }
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where stderr is closed nobody can be told: the exit code still says it.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Opens the adapter and says which one it is.
+fn open(common: &Common) -> Result<Session> {
+    let device = Device::open(common.adapter.as_deref())?;
+    let adapter = &device.adapter;
+    let software = if adapter.software { ", a software adapter: correct, and slow" } else { "" };
+    note(&format!(
+        "adapter: {} ({}, {}{software}); buffers up to {}, {} storage buffers a kernel, {} of \
+         workgroup memory",
+        adapter.name,
+        adapter.backend,
+        adapter.kind,
+        progress::bytes(device.max_binding_bytes),
+        adapter.max_storage_buffers,
+        progress::bytes(u64::from(adapter.max_workgroup_bytes)),
+    ));
+    Ok(Session::new(device))
+}
+
+/// A line for the person at the terminal.
+fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// A line of the result. A reader that has gone away (`| head`) ends the command quietly.
+fn print(text: &str) -> Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => Ok(()),
+        Err(why) if why.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(why) => Err(Error::input(format!("writing the result: {why}"))),
+    }
+}
+
+/// A result as one line of JSON.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string(value)
+        .map_err(|why| Error::input(format!("writing the result: {why}")))?;
+    print(&text)
+}

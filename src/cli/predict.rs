@@ -1,0 +1,98 @@
+//! `crisp predict`: classify sentences.
+
+use super::{Common, open, print, print_json, source};
+use crate::data::Encoded;
+use crate::error::{Error, Result};
+use crate::sparsity::Policy;
+use crate::train::{Evaluator, Prediction, Settings};
+use std::io::{BufRead, IsTerminal};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// A directory in Hugging Face layout, a hub id, or `quickstart`.
+    #[arg(long, value_name = "M")]
+    model: String,
+    /// Override the sparsity that the model was trained with.
+    #[arg(long, value_name = "S")]
+    sparsity: Option<String>,
+    /// Word pieces kept of a sentence.
+    #[arg(long, value_name = "N", default_value_t = Settings::default().max_length)]
+    max_length: usize,
+    /// One JSON object per sentence.
+    #[arg(long)]
+    json: bool,
+    /// The sentences; without any, the lines of stdin.
+    text: Vec<String>,
+}
+
+#[derive(serde::Serialize)]
+struct Line<'a> {
+    text: &'a str,
+    label: &'a str,
+    logits: &'a [f32],
+    probabilities: &'a [f64],
+}
+
+/// Sentences that are classified together.
+const BATCH: usize = 32;
+/// Sentences read from stdin before their results are printed.
+const CHUNK: usize = 1024;
+
+pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
+    let settings = Settings { max_length: arguments.max_length, ..Settings::default() };
+    settings.check()?;
+    let given: Option<Policy> = arguments.sparsity.as_deref().map(str::parse).transpose()?;
+    let mut session = open(common)?;
+    let model = source::model(&arguments.model, settings.seed)?;
+    let policy = super::eval::policy_of(given, &model.config)?;
+    model.upload(&mut session)?;
+
+    let mut classify = |texts: &[String]| -> Result<()> {
+        let max_length = model.max_length(settings.max_length);
+        let ids = model.tokenizer.encode_all(texts, max_length)?;
+        let examples: Vec<Encoded> =
+            ids.into_iter().map(|ids| Encoded { ids, label: None }).collect();
+        let mut evaluator =
+            Evaluator::for_examples(&mut session, &model.config, &policy, &examples, BATCH)?;
+        let predictions = evaluator.predict(&session, &examples, BATCH, |_| {})?;
+        for (text, prediction) in texts.iter().zip(&predictions) {
+            show(text, prediction, &model.config.labels, arguments.json)?;
+        }
+        Ok(())
+    };
+    if !arguments.text.is_empty() {
+        return classify(&arguments.text);
+    }
+    if std::io::stdin().is_terminal() {
+        return Err(Error::usage("there is nothing to classify")
+            .remedy("Name sentences as arguments, or pipe lines in."));
+    }
+    let mut texts = Vec::new();
+    for (number, line) in std::io::stdin().lock().lines().enumerate() {
+        let line = line.map_err(|why| {
+            Error::input(format!("stdin, line {}: {why}", number + 1))
+                .remedy("Sentences are lines of UTF-8 text.")
+        })?;
+        if !line.trim().is_empty() {
+            texts.push(line);
+        }
+        if texts.len() == CHUNK {
+            classify(&texts)?;
+            texts.clear();
+        }
+    }
+    if texts.is_empty() { Ok(()) } else { classify(&texts) }
+}
+
+fn show(text: &str, prediction: &Prediction, labels: &[String], json: bool) -> Result<()> {
+    let label = labels.get(prediction.label).map_or("", String::as_str);
+    if json {
+        return print_json(&Line {
+            text,
+            label,
+            logits: &prediction.logits,
+            probabilities: &prediction.probabilities,
+        });
+    }
+    print(&format!("{label}\t{:.4}\t{text}", prediction.probabilities[prediction.label]))
+}

@@ -1,0 +1,55 @@
+//! Reading and writing files so that nothing is ever left half written.
+
+use crate::error::{Error, Result};
+use std::fs;
+use std::path::Path;
+
+/// Reads a whole file.
+///
+/// # Errors
+/// Names the path and the operating system's reason.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|why| Error::io(path, "read", &why))
+}
+
+/// Reads a whole text file in UTF-8.
+///
+/// # Errors
+/// Names the path, and the byte at which the text stops being UTF-8.
+pub fn read_text(path: &Path) -> Result<String> {
+    String::from_utf8(read(path)?).map_err(|why| {
+        Error::input(format!(
+            "{}: not UTF-8 text (byte {})",
+            path.display(),
+            why.utf8_error().valid_up_to()
+        ))
+        .remedy("Convert the file to UTF-8.")
+    })
+}
+
+/// Writes a file beside its final place and renames it, so that a reader, or a crash, sees the old
+/// content or the new one and nothing between.
+///
+/// # Errors
+/// Names the path and the operating system's reason.
+pub fn write(path: &Path, content: &[u8]) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".partial");
+    let beside = path.with_file_name(name);
+    let written = fs::File::create(&beside).and_then(|mut file| {
+        std::io::Write::write_all(&mut file, content)?;
+        file.sync_all()
+    });
+    written.and_then(|()| fs::rename(&beside, path)).map_err(|why| {
+        let _ = fs::remove_file(&beside);
+        Error::io(path, "write", &why)
+    })
+}
+
+/// Creates a directory and all above it.
+///
+/// # Errors
+/// Names the path and the operating system's reason.
+pub fn create_dir(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(|why| Error::io(path, "create the directory", &why))
+}

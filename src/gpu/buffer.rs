@@ -1,0 +1,141 @@
+//! Memory on the device: created with a name, filled from the host, read back late.
+
+use super::Device;
+use crate::error::{Error, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+
+/// A buffer on the device. Its size is a multiple of 16 bytes, so that it can be read as `vec4`.
+pub struct Buffer {
+    pub(super) raw: wgpu::Buffer,
+    bytes: u64,
+    allocated: Arc<AtomicU64>,
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.allocated.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Buffer {
+    /// Size in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// A copy on its way from the device to the host.
+pub struct Readback {
+    staging: Buffer,
+    arrived: mpsc::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
+}
+
+impl Device {
+    fn create(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<Buffer> {
+        let bytes = bytes.max(4).next_multiple_of(16);
+        let raw = self.scoped(&format!("allocating {bytes} bytes for {name}"), || {
+            self.raw.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(name),
+                size: bytes,
+                usage,
+                mapped_at_creation: false,
+            })
+        })?;
+        self.allocated.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Buffer { raw, bytes, allocated: self.allocated.clone() })
+    }
+
+    /// A zeroed buffer that kernels read and write.
+    ///
+    /// # Errors
+    /// Larger than the device can bind, or out of memory.
+    pub fn storage(&self, name: &str, bytes: u64) -> Result<Buffer> {
+        if bytes > self.max_binding_bytes {
+            return Err(Error::device(format!(
+                "{name} needs {bytes} bytes in one piece, and {} binds {} at most",
+                self.adapter.name, self.max_binding_bytes
+            ))
+            .remedy("Use a smaller --batch-size or --max-length, or another adapter."));
+        }
+        use wgpu::BufferUsages as Usage;
+        self.create(name, bytes, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC)
+    }
+
+    /// A buffer of kernel parameters.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn uniform(&self, name: &str, bytes: u64) -> Result<Buffer> {
+        self.create(name, bytes, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST)
+    }
+
+    /// Copies data to the start of a buffer, ahead of everything submitted later.
+    pub fn write<T: bytemuck::NoUninit>(&self, buffer: &Buffer, data: &[T]) {
+        if !data.is_empty() {
+            self.queue.write_buffer(&buffer.raw, 0, bytemuck::cast_slice(data));
+        }
+    }
+
+    /// Records a copy of the first `bytes` of a buffer to the host. It is complete once the
+    /// encoder has been submitted and the device got that far: see [`Readback::ready`].
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn read_later(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        buffer: &Buffer,
+        bytes: u64,
+    ) -> Result<Readback> {
+        use wgpu::BufferUsages as Usage;
+        let staging = self.create("read-back", bytes, Usage::COPY_DST | Usage::MAP_READ)?;
+        encoder.copy_buffer_to_buffer(&buffer.raw, 0, &staging.raw, 0, bytes);
+        let (sender, arrived) = mpsc::channel();
+        encoder.map_buffer_on_submit(&staging.raw, wgpu::MapMode::Read, .., move |result| {
+            // The receiver may be gone: nobody wants the values any more.
+            let _ = sender.send(result);
+        });
+        Ok(Readback { staging, arrived })
+    }
+
+    /// Reads the first `count` values of a buffer, waiting for the device.
+    ///
+    /// # Errors
+    /// Device loss, out of memory, or a mapping that failed.
+    pub fn read<T: bytemuck::Pod>(&self, buffer: &Buffer, count: usize) -> Result<Vec<T>> {
+        let bytes = (count * size_of::<T>()) as u64;
+        let mut encoder = self.encoder();
+        let readback = self.read_later(&mut encoder, buffer, bytes)?;
+        let submission = self.submit(encoder);
+        self.wait(Some(submission))?;
+        readback.take(count)
+    }
+
+    /// Records filling a buffer with zeros.
+    pub fn clear(&self, encoder: &mut wgpu::CommandEncoder, buffer: &Buffer) {
+        encoder.clear_buffer(&buffer.raw, 0, None);
+    }
+}
+
+impl Readback {
+    /// The first `count` values, once the device has delivered them.
+    ///
+    /// # Errors
+    /// The device has not delivered: it was lost, or was not waited for.
+    pub fn take<T: bytemuck::Pod>(self, count: usize) -> Result<Vec<T>> {
+        match self.arrived.try_recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => return Err(Error::device(format!("reading back: {why}"))),
+            Err(_) => return Err(Error::device("reading back: the device has not delivered")),
+        }
+        let view = self
+            .staging
+            .raw
+            .slice(..(count * size_of::<T>()) as u64)
+            .get_mapped_range()
+            .map_err(|why| Error::device(format!("reading back: {why}")))?;
+        Ok(bytemuck::pod_collect_to_vec(&view))
+    }
+}

@@ -1,0 +1,141 @@
+//! The device and its queue, and the errors that come back from them.
+
+use super::adapter::{self, AdapterDescription};
+use crate::error::{Error, Result};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// An open device: everything that Crisp computes is computed on one of these.
+pub struct Device {
+    pub(super) raw: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    /// The adapter behind it.
+    pub adapter: AdapterDescription,
+    /// Largest storage binding of this device, in bytes.
+    pub max_binding_bytes: u64,
+    pub(super) allocated: Arc<AtomicU64>,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Device {
+    /// Opens the most able adapter, or the first whose name, driver, back end or kind contains
+    /// `wanted`.
+    ///
+    /// # Errors
+    /// No adapter at all (says which driver to install), none of that name (lists those there are),
+    /// or one that refuses a device.
+    pub fn open(wanted: Option<&str>) -> Result<Self> {
+        let (adapter, description) = adapter::choose(wanted)?;
+        let offered = adapter.limits();
+        // The default WebGPU limits are enough for every kernel. Only the sizes of buffers are
+        // raised to what the adapter has, for models whose largest tensor would not fit otherwise.
+        let limits = wgpu::Limits {
+            max_buffer_size: offered.max_buffer_size,
+            max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
+            ..wgpu::Limits::default().or_worse_values_from(&offered)
+        };
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("crisp"),
+            required_features: wgpu::Features::empty(),
+            required_limits: limits.clone(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        };
+        let (raw, queue) =
+            pollster::block_on(adapter.request_device(&descriptor)).map_err(|why| {
+                Error::device(format!("{}: the adapter refuses a device: {why}", description.name))
+                    .remedy("Update the driver, or choose another with --adapter.")
+            })?;
+        let failure = Arc::new(Mutex::new(None));
+        let seen = failure.clone();
+        raw.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            record(&seen, error.to_string());
+        }));
+        let seen = failure.clone();
+        raw.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                record(&seen, format!("the device was lost: {message}"));
+            }
+        });
+        Ok(Self {
+            raw,
+            queue,
+            adapter: description,
+            max_binding_bytes: limits.max_storage_buffer_binding_size,
+            allocated: Arc::new(AtomicU64::new(0)),
+            failure,
+        })
+    }
+
+    /// Bytes held in buffers of this device now.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.allocated.load(Ordering::Relaxed)
+    }
+
+    /// The first error that the device has reported outside of a call, if any.
+    ///
+    /// # Errors
+    /// That error: device loss, out of memory, or a validation error, after `doing`.
+    pub fn check(&self, doing: &str) -> Result<()> {
+        match &*self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+            None => Ok(()),
+            Some(message) => Err(Error::device(format!("{doing}: {message}"))
+                .remedy("Try a smaller --batch-size, another --adapter or a newer driver.")),
+        }
+    }
+
+    /// Runs `work` and returns the validation, out-of-memory or internal error that it raised.
+    pub(super) fn scoped<T>(&self, doing: &str, work: impl FnOnce() -> T) -> Result<T> {
+        let memory = self.raw.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = self.raw.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = self.raw.push_error_scope(wgpu::ErrorFilter::Validation);
+        let result = work();
+        let validation = pollster::block_on(validation.pop());
+        let internal = pollster::block_on(internal.pop());
+        let memory = pollster::block_on(memory.pop());
+        if memory.is_some() {
+            return Err(Error::device(format!("{doing}: the device is out of memory"))
+                .remedy("Try a smaller --batch-size or --max-length."));
+        }
+        match validation.or(internal) {
+            Some(error) => Err(Error::device(format!("{doing}: {error}"))),
+            None => Ok(result),
+        }
+    }
+
+    /// Starts recording commands.
+    pub fn encoder(&self) -> wgpu::CommandEncoder {
+        self.raw.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None })
+    }
+
+    /// Hands recorded commands to the device and returns at once.
+    pub fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
+        self.queue.submit([encoder.finish()])
+    }
+
+    /// Waits until a submission, or everything submitted, is done.
+    ///
+    /// # Errors
+    /// Device loss, and whatever else the device has reported.
+    pub fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        self.raw
+            .poll(wgpu::PollType::Wait { submission_index: submission, timeout: None })
+            .map_err(|why| Error::device(format!("waiting for the device: {why}")))?;
+        self.check("waiting for the device")
+    }
+
+    /// Lets finished read-backs arrive, without waiting.
+    ///
+    /// # Errors
+    /// Device loss, and whatever else the device has reported.
+    pub fn poll(&self) -> Result<()> {
+        self.raw
+            .poll(wgpu::PollType::Poll)
+            .map_err(|why| Error::device(format!("polling the device: {why}")))?;
+        self.check("polling the device")
+    }
+}
+
+fn record(place: &Mutex<Option<String>>, message: String) {
+    place.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(message);
+}

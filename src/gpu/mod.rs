@@ -1,0 +1,11 @@
+//! The only place that calls wgpu: adapters, the device, buffers, pipelines.
+
+mod adapter;
+mod buffer;
+mod device;
+mod pipeline;
+
+pub use adapter::{AdapterDescription, adapters};
+pub use buffer::{Buffer, Readback};
+pub use device::Device;
+pub use pipeline::{Access, BindGroup, Pipeline};

@@ -1,0 +1,142 @@
+//! Compiled kernels and the buffers bound to them.
+
+use super::{Buffer, Device};
+use crate::error::Result;
+
+/// How a kernel uses a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// `var<storage, read>`
+    Read,
+    /// `var<storage, read_write>`
+    Write,
+}
+
+/// A compiled kernel. Binding 0 is its parameters (uniform), the others are storage buffers in the
+/// order of `accesses`.
+pub struct Pipeline {
+    raw: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+/// The buffers of one dispatch.
+pub struct BindGroup(wgpu::BindGroup);
+
+impl Device {
+    /// Compiles a kernel whose entry point is `main`.
+    ///
+    /// # Errors
+    /// What the compiler or the driver says, with the kernel's name.
+    pub fn pipeline(&self, name: &str, source: &str, accesses: &[Access]) -> Result<Pipeline> {
+        self.scoped(&format!("compiling the kernel {name}"), || {
+            let descriptor = wgpu::ShaderModuleDescriptor {
+                label: Some(name),
+                source: wgpu::ShaderSource::Wgsl(source.into()),
+            };
+            let module = if cfg!(debug_assertions) {
+                self.raw.create_shader_module(descriptor)
+            } else {
+                // SAFETY: the kernels are our own, guard every index themselves, and run with the
+                // driver's checks in debug builds and in the tests of every awkward size.
+                unsafe {
+                    self.raw.create_shader_module_trusted(
+                        descriptor,
+                        wgpu::ShaderRuntimeChecks::unchecked(),
+                    )
+                }
+            };
+            let mut entries = vec![layout_entry(0, wgpu::BufferBindingType::Uniform)];
+            for (index, access) in accesses.iter().enumerate() {
+                let read_only = *access == Access::Read;
+                entries.push(layout_entry(
+                    index as u32 + 1,
+                    wgpu::BufferBindingType::Storage { read_only },
+                ));
+            }
+            let layout = self.raw.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some(name),
+                entries: &entries,
+            });
+            let pipeline_layout =
+                self.raw.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                    label: Some(name),
+                    bind_group_layouts: &[Some(&layout)],
+                    immediate_size: 0,
+                });
+            let raw = self.raw.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(name),
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    // Every kernel writes its workgroup memory before it reads it.
+                    zero_initialize_workgroup_memory: false,
+                    ..Default::default()
+                },
+                cache: None,
+            });
+            Pipeline { raw, layout }
+        })
+    }
+
+    /// Binds the parameters at `offset` of `parameters` and the storage buffers.
+    ///
+    /// # Errors
+    /// A buffer that does not fit the kernel's declaration.
+    pub fn bind(
+        &self,
+        name: &str,
+        pipeline: &Pipeline,
+        parameters: (&Buffer, u64),
+        buffers: &[&Buffer],
+    ) -> Result<BindGroup> {
+        let mut entries = vec![wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: &parameters.0.raw,
+                offset: parameters.1,
+                size: std::num::NonZeroU64::new(Self::PARAMETER_STRIDE),
+            }),
+        }];
+        for (index, buffer) in buffers.iter().enumerate() {
+            entries.push(wgpu::BindGroupEntry {
+                binding: index as u32 + 1,
+                resource: buffer.raw.as_entire_binding(),
+            });
+        }
+        self.scoped(&format!("binding the buffers of {name}"), || {
+            BindGroup(self.raw.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(name),
+                layout: &pipeline.layout,
+                entries: &entries,
+            }))
+        })
+    }
+
+    /// Bytes between the parameters of one dispatch and those of the next: the alignment that
+    /// every WebGPU device grants.
+    pub const PARAMETER_STRIDE: u64 = 256;
+}
+
+impl Pipeline {
+    /// Records one dispatch.
+    pub fn dispatch(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        buffers: &BindGroup,
+        workgroups: [u32; 3],
+    ) {
+        pass.set_pipeline(&self.raw);
+        pass.set_bind_group(0, &buffers.0, &[]);
+        pass.dispatch_workgroups(workgroups[0], workgroups[1], workgroups[2]);
+    }
+}
+
+fn layout_entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntry {
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    }
+}

@@ -1,0 +1,284 @@
+//! Runs a plan: buffers, pipelines and bindings are made once; a step writes its inputs and
+//! parameters, and submits.
+
+use super::plan::{Place, Plan, operations};
+use crate::error::{Error, Result};
+use crate::gpu::{Access, BindGroup, Buffer, Device, Pipeline, Readback};
+use crate::kernels::{Command, Grid, Scalars, Sizes, Target, TensorId};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What several plans share: the device, the parameters by name, the compiled kernels.
+pub struct Session {
+    /// The device.
+    pub device: Device,
+    parameters: HashMap<String, Rc<Buffer>>,
+    pipelines: HashMap<Arc<str>, Rc<Pipeline>>,
+}
+
+impl Session {
+    /// A session without parameters.
+    pub fn new(device: Device) -> Self {
+        Self { device, parameters: HashMap::new(), pipelines: HashMap::new() }
+    }
+
+    /// The kernel variants that suit the device.
+    pub fn target(&self) -> Target {
+        if self.device.adapter.software { Target::Cpu } else { Target::Gpu }
+    }
+
+    /// The name of the kernel variants, for records.
+    pub fn target_name(&self) -> &'static str {
+        match self.target() {
+            Target::Cpu => "cpu",
+            Target::Gpu => "gpu",
+        }
+    }
+
+    fn parameter(&mut self, name: &str, bytes: u64) -> Result<Rc<Buffer>> {
+        match self.parameters.get(name) {
+            Some(buffer) if buffer.bytes() >= bytes => Ok(buffer.clone()),
+            Some(buffer) => Err(Error::usage(format!(
+                "the parameter {name} has {} bytes, and {bytes} are needed",
+                buffer.bytes()
+            ))),
+            None => {
+                let buffer = Rc::new(self.device.storage(name, bytes)?);
+                self.parameters.insert(name.into(), buffer.clone());
+                Ok(buffer)
+            }
+        }
+    }
+
+    /// Sets a parameter, making it first where it is new.
+    ///
+    /// # Errors
+    /// Out of memory, or another size than before.
+    pub fn set(&mut self, name: &str, values: &[f32]) -> Result<()> {
+        let buffer = self.parameter(name, values.len() as u64 * 4)?;
+        self.device.write(&buffer, values);
+        Ok(())
+    }
+
+    /// The first `count` values of a parameter, waiting for the device.
+    ///
+    /// # Errors
+    /// No such parameter, or the device failed.
+    pub fn get(&self, name: &str, count: usize) -> Result<Vec<f32>> {
+        let buffer = self
+            .parameters
+            .get(name)
+            .ok_or_else(|| Error::usage(format!("there is no parameter {name}")))?;
+        self.device.read(buffer, count)
+    }
+
+    fn pipeline(
+        &mut self,
+        name: &str,
+        text: &Arc<str>,
+        accesses: &[Access],
+    ) -> Result<Rc<Pipeline>> {
+        if let Some(pipeline) = self.pipelines.get(text) {
+            return Ok(pipeline.clone());
+        }
+        let pipeline = Rc::new(self.device.pipeline(name, text, accesses)?);
+        self.pipelines.insert(text.clone(), pipeline.clone());
+        Ok(pipeline)
+    }
+}
+
+enum Prepared {
+    Launch { pipeline: Rc<Pipeline>, buffers: BindGroup, grid: Grid },
+    Clear(Rc<Buffer>),
+}
+
+/// A plan with its buffers and pipelines, ready to run.
+pub struct Executor {
+    plan: Plan,
+    buffers: HashMap<TensorId, Rc<Buffer>>,
+    prepared: Vec<Prepared>,
+    words: Buffer,
+    staging: Vec<u32>,
+}
+
+/// Values on their way back from a step.
+pub struct Pending {
+    submission: wgpu::SubmissionIndex,
+    readbacks: Vec<(Readback, usize)>,
+}
+
+/// Operations after which a submission is closed and the next begun, so that a slow device does not
+/// run longer at a time than a watchdog lets it: a second and a half at 100 GFLOP/s.
+const OPERATIONS_PER_SUBMISSION: u64 = 150_000_000_000;
+
+impl Executor {
+    /// Makes the buffers and pipelines of a plan. Parameters are shared with the session's other
+    /// plans by name.
+    ///
+    /// # Errors
+    /// A kernel that does not compile, a tensor larger than the device can bind, out of memory.
+    pub fn new(session: &mut Session, plan: Plan) -> Result<Self> {
+        let mut slots = Vec::new();
+        for (index, bytes) in plan.slots.iter().enumerate() {
+            let holds = plan
+                .tensors
+                .iter()
+                .enumerate()
+                .filter(|(_, tensor)| tensor.place == Place::Slot(index))
+                .max_by_key(|(id, _)| plan.bytes(TensorId(*id as u32)))
+                .map_or("", |(_, tensor)| tensor.name.as_str());
+            slots.push(Rc::new(session.device.storage(holds, *bytes)?));
+        }
+        let mut buffers = HashMap::new();
+        for (index, tensor) in plan.tensors.iter().enumerate() {
+            let id = TensorId(index as u32);
+            let buffer = match tensor.place {
+                Place::Session => session.parameter(&tensor.name, plan.bytes(id))?,
+                Place::Input => Rc::new(session.device.storage(&tensor.name, plan.bytes(id))?),
+                Place::Slot(slot) => slots[slot].clone(),
+                Place::Nowhere => continue,
+            };
+            buffers.insert(id, buffer);
+        }
+        let stride = Device::PARAMETER_STRIDE;
+        let words = session
+            .device
+            .uniform("kernel parameters", stride * plan.commands.len().max(1) as u64)?;
+        let mut prepared = Vec::new();
+        for (index, (op, command)) in plan.commands.iter().enumerate() {
+            prepared.push(match command {
+                Command::Clear(tensor) => Prepared::Clear(buffers[tensor].clone()),
+                Command::Launch(launch) => {
+                    let accesses: Vec<Access> =
+                        launch.buffers.iter().map(|(_, access)| *access).collect();
+                    let name = launch.shader.name;
+                    let pipeline = session.pipeline(name, &launch.shader.text, &accesses)?;
+                    let bound: Vec<&Buffer> =
+                        launch.buffers.iter().map(|(id, _)| &*buffers[id]).collect();
+                    let buffers = session.device.bind(
+                        &format!("{op} ({name})"),
+                        &pipeline,
+                        (&words, index as u64 * stride),
+                        &bound,
+                    )?;
+                    Prepared::Launch { pipeline, buffers, grid: launch.grid }
+                }
+            });
+        }
+        let staging = vec![0; prepared.len() * stride as usize / 4];
+        Ok(Self { plan, buffers, prepared, words, staging })
+    }
+
+    /// The plan that runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Submits one step and returns at once. `inputs` are written first; `outputs` come back with
+    /// so many elements each.
+    ///
+    /// # Errors
+    /// A batch larger than the plan has room for, or an error that the device has reported.
+    pub fn run(
+        &mut self,
+        session: &Session,
+        sizes: Sizes,
+        scalars: Scalars,
+        inputs: &[(TensorId, &[u32])],
+        outputs: &[(TensorId, usize)],
+    ) -> Result<Pending> {
+        if sizes.max(self.plan.largest) != self.plan.largest {
+            return Err(Error::usage(format!(
+                "a batch of {sizes:?} in a plan for {:?}",
+                self.plan.largest
+            )));
+        }
+        let device = &session.device;
+        for (tensor, words) in inputs {
+            let planned = &self.plan.tensors[tensor.0 as usize];
+            let wanted = planned.shape.elements().at(&sizes) as usize;
+            // Offsets have one word more than there are sentences, and so on.
+            if words.len() < wanted || words.len() as u64 * 4 > self.plan.bytes(*tensor) {
+                return Err(Error::usage(format!(
+                    "the input {} got {} words, and {wanted} are needed",
+                    planned.name,
+                    words.len()
+                )));
+            }
+            if let Some(buffer) = self.buffers.get(tensor) {
+                device.write(buffer, words);
+            }
+        }
+        let stride = Device::PARAMETER_STRIDE as usize / 4;
+        for ((_, command), words) in
+            self.plan.commands.iter().zip(self.staging.chunks_exact_mut(stride))
+        {
+            if let Command::Launch(launch) = command {
+                for (place, word) in words.iter_mut().zip(&launch.parameters) {
+                    *place = word.bits(&sizes, &scalars);
+                }
+            }
+        }
+        device.write(&self.words, &self.staging);
+
+        let mut encoder = device.encoder();
+        let mut next = 0;
+        while next < self.prepared.len() {
+            if let Prepared::Clear(buffer) = &self.prepared[next] {
+                device.clear(&mut encoder, buffer);
+                next += 1;
+                continue;
+            }
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            let mut spent = 0;
+            while let Some(Prepared::Launch { pipeline, buffers, grid }) = self.prepared.get(next) {
+                let workgroups = grid.at(&sizes);
+                if workgroups.iter().any(|count| *count > u64::from(Grid::LIMIT)) {
+                    return Err(Error::usage(format!(
+                        "{}: {workgroups:?} workgroups, and a dimension holds {}",
+                        self.plan.commands[next].0,
+                        Grid::LIMIT
+                    ))
+                    .remedy("Use a smaller --batch-size or --max-length."));
+                }
+                if !workgroups.contains(&0) {
+                    pipeline.dispatch(&mut pass, buffers, workgroups.map(|count| count as u32));
+                }
+                spent += operations(&self.plan.commands[next].1, &sizes);
+                next += 1;
+                if spent > OPERATIONS_PER_SUBMISSION {
+                    break;
+                }
+            }
+            drop(pass);
+            if spent > OPERATIONS_PER_SUBMISSION {
+                device.submit(std::mem::replace(&mut encoder, device.encoder()));
+            }
+        }
+        let mut readbacks = Vec::new();
+        for (tensor, count) in outputs {
+            let buffer = self.buffers.get(tensor).ok_or_else(|| {
+                Error::usage(format!(
+                    "{} is computed nowhere",
+                    self.plan.tensors[tensor.0 as usize].name
+                ))
+            })?;
+            readbacks.push((device.read_later(&mut encoder, buffer, *count as u64 * 4)?, *count));
+        }
+        let submission = device.submit(encoder);
+        device.check("running a step")?;
+        Ok(Pending { submission, readbacks })
+    }
+}
+
+impl Pending {
+    /// Waits for the step and returns its outputs, in the order asked for.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn wait<T: bytemuck::Pod>(self, session: &Session) -> Result<Vec<Vec<T>>> {
+        session.device.wait(Some(self.submission))?;
+        self.readbacks.into_iter().map(|(readback, count)| readback.take(count)).collect()
+    }
+}

@@ -1,0 +1,194 @@
+//! Tensors and nodes. An op is a function that checks shapes, adds its outputs, and leaves two
+//! closures behind: how it is lowered to commands, and how its gradient is built from other ops.
+
+use crate::error::{Error, Result};
+use crate::kernels::{Command, Size, Symbol, Target, TensorId};
+use std::fmt;
+
+/// The sizes of a tensor, slowest dimension first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape(pub Vec<Size>);
+
+impl Shape {
+    /// The product of the sizes.
+    ///
+    /// # Panics
+    /// More than one symbolic dimension: no op makes such a tensor.
+    pub fn elements(&self) -> Size {
+        self.0.iter().fold(Size::from(1u32), |product, size| {
+            assert!(product.symbol.is_none() || size.symbol.is_none(), "two symbols in {self}");
+            Size { factor: product.factor * size.factor, symbol: product.symbol.or(size.symbol) }
+        })
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sizes: Vec<String> = self.0.iter().map(Size::to_string).collect();
+        write!(f, "[{}]", sizes.join(", "))
+    }
+}
+
+impl<const N: usize> From<[Size; N]> for Shape {
+    fn from(sizes: [Size; N]) -> Self {
+        Self(sizes.to_vec())
+    }
+}
+
+/// Who fills a tensor, and how long it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Lives as long as the session, under its name: a weight, a moment, a constant.
+    Parameter,
+    /// Given by the host at each step.
+    Input,
+    /// Made by an op within the step.
+    Value,
+}
+
+pub(super) struct Tensor {
+    pub name: String,
+    pub shape: Shape,
+    pub kind: Kind,
+}
+
+type Lower = Box<dyn Fn(&mut Lowering) -> Vec<Command>>;
+type Gradient = Box<dyn Fn(&mut Graph, &[Option<TensorId>]) -> Result<Vec<(TensorId, TensorId)>>>;
+
+pub(super) struct Node {
+    pub op: &'static str,
+    pub outputs: Vec<TensorId>,
+    pub lower: Lower,
+    pub gradient: Option<Gradient>,
+}
+
+/// What an op can ask for while it is lowered.
+pub struct Lowering<'a> {
+    /// The kind of device that the commands are for.
+    pub target: Target,
+    pub(super) scratch: &'a mut dyn FnMut(Size) -> TensorId,
+}
+
+impl Lowering<'_> {
+    /// A tensor of so many 4-byte elements that lives only within the op.
+    pub fn scratch(&mut self, elements: Size) -> TensorId {
+        (self.scratch)(elements)
+    }
+}
+
+/// A computation, built op by op in the order in which it will run.
+#[derive(Default)]
+pub struct Graph {
+    pub(super) tensors: Vec<Tensor>,
+    pub(super) nodes: Vec<Node>,
+}
+
+impl Graph {
+    /// A graph without anything.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn tensor(&mut self, name: String, shape: Shape, kind: Kind) -> TensorId {
+        self.tensors.push(Tensor { name, shape, kind });
+        TensorId(self.tensors.len() as u32 - 1)
+    }
+
+    /// A tensor that the session keeps under this name.
+    pub fn parameter(&mut self, name: &str, sizes: &[u64]) -> TensorId {
+        let shape = Shape(sizes.iter().map(|size| Size::from(*size)).collect());
+        self.tensor(name.into(), shape, Kind::Parameter)
+    }
+
+    /// A tensor that the host gives at each step, of one 4-byte word per element.
+    pub fn input(&mut self, name: &str, shape: impl Into<Shape>) -> TensorId {
+        self.tensor(name.into(), shape.into(), Kind::Input)
+    }
+
+    /// An output of the op that is being built.
+    pub fn value(&mut self, name: &str, shape: impl Into<Shape>) -> TensorId {
+        self.tensor(name.into(), shape.into(), Kind::Value)
+    }
+
+    /// Adds a node: its outputs, and how it is lowered.
+    pub fn node(
+        &mut self,
+        op: &'static str,
+        outputs: &[TensorId],
+        lower: impl Fn(&mut Lowering) -> Vec<Command> + 'static,
+    ) {
+        self.nodes.push(Node {
+            op,
+            outputs: outputs.to_vec(),
+            lower: Box::new(lower),
+            gradient: None,
+        });
+    }
+
+    /// Gives the last node its gradient: from the gradients of its outputs (those that have one) to
+    /// pairs of an input and the gradient that reaches it by this node.
+    pub fn gradient(
+        &mut self,
+        gradient: impl Fn(&mut Graph, &[Option<TensorId>]) -> Result<Vec<(TensorId, TensorId)>>
+        + 'static,
+    ) {
+        if let Some(node) = self.nodes.last_mut() {
+            node.gradient = Some(Box::new(gradient));
+        }
+    }
+
+    /// The name of a tensor.
+    pub fn name(&self, tensor: TensorId) -> &str {
+        &self.tensors[tensor.0 as usize].name
+    }
+
+    /// The shape of a tensor.
+    pub fn shape(&self, tensor: TensorId) -> &Shape {
+        &self.tensors[tensor.0 as usize].shape
+    }
+
+    /// All parameters, in the order in which they were made.
+    pub fn parameters(&self) -> impl Iterator<Item = TensorId> + '_ {
+        (0..self.tensors.len() as u32)
+            .map(TensorId)
+            .filter(|id| self.tensors[id.0 as usize].kind == Kind::Parameter)
+    }
+
+    /// The two sizes of a matrix whose columns do not depend on the batch.
+    ///
+    /// # Errors
+    /// Another number of dimensions, or symbolic columns: names the op, the tensor and its shape.
+    pub fn matrix(&self, op: &str, tensor: TensorId) -> Result<(Size, u32)> {
+        match *self.shape(tensor).0.as_slice() {
+            [rows, Size { factor, symbol: None }] if factor <= u64::from(u32::MAX) => {
+                Ok((rows, factor as u32))
+            }
+            _ => Err(Error::usage(format!(
+                "{op}: {} has the shape {}, and a matrix of fixed width is needed",
+                self.name(tensor),
+                self.shape(tensor)
+            ))),
+        }
+    }
+
+    /// Checks the shape of an op's operand.
+    ///
+    /// # Errors
+    /// Names the op, the tensor and both shapes.
+    pub fn expect(&self, op: &str, tensor: TensorId, shape: impl Into<Shape>) -> Result<()> {
+        let wanted = shape.into();
+        if *self.shape(tensor) == wanted {
+            return Ok(());
+        }
+        Err(Error::usage(format!(
+            "{op}: {} has the shape {}, and {wanted} is needed",
+            self.name(tensor),
+            self.shape(tensor)
+        )))
+    }
+
+    /// The largest dimension of a tensor along a symbol, for error messages and tests.
+    pub fn symbol(&self, tensor: TensorId) -> Option<Symbol> {
+        self.shape(tensor).elements().symbol
+    }
+}

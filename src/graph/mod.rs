@@ -1,0 +1,13 @@
+//! The graph of a computation: tensors with symbolic sizes, ops, reverse-mode gradients, a plan of
+//! commands and memory, and the executor that runs it. Knows no model.
+
+mod executor;
+mod grad;
+mod ir;
+pub mod ops;
+mod plan;
+
+pub use executor::{Executor, Pending, Session};
+pub use grad::gradients;
+pub use ir::{Graph, Kind, Lowering, Shape};
+pub use plan::{Place, Plan};

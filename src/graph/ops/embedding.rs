@@ -1,0 +1,53 @@
+//! Word plus position embedding.
+
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::kernels::embedding::{self, SortedTokens};
+use crate::kernels::{Size, Symbol, TensorId};
+
+/// The tokens of a batch, as inputs of a graph; see [`crate::data::Batch`].
+#[derive(Debug, Clone, Copy)]
+pub struct TokenInputs {
+    /// `[tokens]`, word ids.
+    pub ids: TensorId,
+    /// `[tokens]`, sequence << 16 | position.
+    pub places: TensorId,
+    /// `[sequences + 1]`, where each sentence starts.
+    pub offsets: TensorId,
+    /// The tokens sorted by id.
+    pub sorted: SortedTokens,
+}
+
+/// `words[id] + positions[position]` for each token: `words [vocabulary, columns]`,
+/// `positions [max positions, columns]`, result `[tokens, columns]`.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn embedding(
+    graph: &mut Graph,
+    words: TensorId,
+    positions: TensorId,
+    inputs: TokenInputs,
+) -> Result<TensorId> {
+    let (_, columns) = graph.matrix("embedding", words)?;
+    let (count, _) = graph.matrix("embedding", positions)?;
+    graph.expect("embedding", positions, [count, columns.into()])?;
+    let y = graph.value("embeddings", [Symbol::Tokens.into(), Size::from(columns)]);
+    graph.node("embedding", &[y], move |_| {
+        vec![embedding::forward(columns, words, positions, inputs.ids, inputs.places, y)]
+    });
+    graph.gradient(move |graph, dy| {
+        let Some(dy) = dy[0] else { return Ok(vec![]) };
+        let dwords = graph.value("d word embeddings", graph.shape(words).clone());
+        graph.node("word embedding gradient", &[dwords], move |_| {
+            embedding::backward_words(columns, dy, inputs.sorted, dwords).to_vec()
+        });
+        let dpositions = graph.value("d position embeddings", graph.shape(positions).clone());
+        graph.node("position embedding gradient", &[dpositions], move |_| {
+            let rows = count.factor as u32;
+            vec![embedding::backward_positions(rows, columns, dy, inputs.offsets, dpositions)]
+        });
+        Ok(vec![(words, dwords), (positions, dpositions)])
+    });
+    Ok(y)
+}

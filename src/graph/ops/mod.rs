@@ -1,0 +1,19 @@
+//! The ops, one family a file: shape rule, gradient, lowering to kernels.
+
+mod attention;
+mod cross_entropy;
+mod embedding;
+mod first_token;
+mod layer_norm;
+mod linear;
+mod optimizer;
+mod pointwise;
+
+pub use attention::{MaskInputs, attention, mask};
+pub use cross_entropy::cross_entropy;
+pub use embedding::{TokenInputs, embedding};
+pub use first_token::first_token;
+pub use layer_norm::layer_norm;
+pub use linear::linear;
+pub use optimizer::{Updated, adamw, clip};
+pub use pointwise::{add, dropout, dropout_rows};

@@ -1,0 +1,61 @@
+//! Sum and dropout.
+
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::kernels::TensorId;
+use crate::kernels::pointwise::{self, Dropout};
+
+/// `a + b`, of one shape. Has no gradient of its own: it is what gradients are added with.
+///
+/// # Errors
+/// Different shapes.
+pub fn add(graph: &mut Graph, a: TensorId, b: TensorId) -> Result<TensorId> {
+    let shape = graph.shape(a).clone();
+    graph.expect("add", b, shape.clone())?;
+    let count = shape.elements();
+    let name = format!("{} (sum)", graph.name(a));
+    let y = graph.value(&name, shape);
+    graph.node("add", &[y], move |_| vec![pointwise::add(count, a, b, y)]);
+    Ok(y)
+}
+
+/// `x [rows, columns]` with elements dropped; `places [rows]` says where each row stands.
+///
+/// # Errors
+/// `x` is no matrix.
+pub fn dropout(
+    graph: &mut Graph,
+    settings: Dropout,
+    x: TensorId,
+    places: TensorId,
+) -> Result<TensorId> {
+    masked(graph, settings, x, Some(places))
+}
+
+/// As [`dropout`], for rows that are told apart by their number: one a sentence.
+///
+/// # Errors
+/// `x` is no matrix.
+pub fn dropout_rows(graph: &mut Graph, settings: Dropout, x: TensorId) -> Result<TensorId> {
+    masked(graph, settings, x, None)
+}
+
+fn masked(
+    graph: &mut Graph,
+    settings: Dropout,
+    x: TensorId,
+    places: Option<TensorId>,
+) -> Result<TensorId> {
+    let (rows, columns) = graph.matrix("dropout", x)?;
+    let name = format!("{} (dropout)", graph.name(x));
+    let y = graph.value(&name, graph.shape(x).clone());
+    graph.node("dropout", &[y], move |_| {
+        vec![pointwise::dropout(settings, rows, columns, x, places, y)]
+    });
+    // The mask is drawn again in backward, where dropout is the same map.
+    graph.gradient(move |graph, dy| match dy[0] {
+        Some(dy) => Ok(vec![(x, masked(graph, settings, dy, places)?)]),
+        None => Ok(vec![]),
+    });
+    Ok(y)
+}

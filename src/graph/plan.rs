@@ -1,0 +1,244 @@
+//! From a graph to what a device does: commands in order, and a place in memory for every tensor.
+//!
+//! A plan is plain data. Tensors made within a step share slots: a slot is free again after the last
+//! command that touches its tensor, so the memory of a step is little more than what is alive at its
+//! fullest moment.
+
+use super::ir::{Graph, Kind, Lowering, Shape};
+use crate::error::{Error, Result};
+use crate::kernels::{Command, Size, Sizes, Target, TensorId};
+use std::collections::HashMap;
+use std::fmt;
+
+/// Where a tensor lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In a buffer of the session, found by its name.
+    Session,
+    /// In a buffer that the host writes at each step.
+    Input,
+    /// In a shared slot.
+    Slot(usize),
+    /// Nowhere: no command touches it.
+    Nowhere,
+}
+
+/// A tensor of a plan.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// Its name in the graph.
+    pub name: String,
+    /// Its shape.
+    pub shape: Shape,
+    /// Where it lies.
+    pub place: Place,
+}
+
+/// What one step does, and in which memory.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// All tensors, by [`TensorId`].
+    pub tensors: Vec<Planned>,
+    /// The ops' names and commands, in order.
+    pub commands: Vec<(&'static str, Command)>,
+    /// Bytes of each slot.
+    pub slots: Vec<u64>,
+    /// The largest batch that it has room for.
+    pub largest: Sizes,
+}
+
+impl Plan {
+    /// Lowers a graph for a kind of device and a largest batch. `outputs` are tensors that will be
+    /// read after a step: they keep their memory to its end.
+    ///
+    /// # Errors
+    /// A tensor of 2³² elements or more.
+    pub fn new(
+        graph: &Graph,
+        target: Target,
+        largest: Sizes,
+        outputs: &[TensorId],
+    ) -> Result<Self> {
+        let mut tensors: Vec<Planned> = graph
+            .tensors
+            .iter()
+            .map(|tensor| Planned {
+                name: tensor.name.clone(),
+                shape: tensor.shape.clone(),
+                place: match tensor.kind {
+                    Kind::Parameter => Place::Session,
+                    Kind::Input => Place::Input,
+                    Kind::Value => Place::Nowhere,
+                },
+            })
+            .collect();
+        let mut commands = Vec::new();
+        for node in &graph.nodes {
+            let mut scratch = |elements: Size| {
+                tensors.push(Planned {
+                    name: format!("scratch of {}", node.op),
+                    shape: Shape(vec![elements]),
+                    place: Place::Nowhere,
+                });
+                TensorId(tensors.len() as u32 - 1)
+            };
+            let mut lowering = Lowering { target, scratch: &mut scratch };
+            let lowered = (node.lower)(&mut lowering);
+            commands.extend(lowered.into_iter().map(|command| (node.op, command)));
+        }
+        for tensor in &tensors {
+            let elements = tensor.shape.elements().at(&largest);
+            if elements >= 1 << 32 {
+                return Err(Error::device(format!(
+                    "{} has {elements} elements, and kernels count to 4,294,967,295",
+                    tensor.name
+                ))
+                .remedy("Use a smaller --batch-size or --max-length."));
+            }
+        }
+        let slots = place(&mut tensors, &commands, &largest, outputs);
+        Ok(Self { tensors, commands, slots, largest })
+    }
+
+    /// Bytes of a tensor at the largest batch.
+    pub fn bytes(&self, tensor: TensorId) -> u64 {
+        bytes(&self.tensors[tensor.0 as usize], &self.largest)
+    }
+
+    /// Bytes of everything that lies in a place of this kind: slots, inputs or the session.
+    pub fn total_bytes(&self, wanted: Place) -> u64 {
+        match wanted {
+            Place::Slot(_) => self.slots.iter().sum(),
+            _ => self
+                .tensors
+                .iter()
+                .filter(|tensor| tensor.place == wanted)
+                .map(|tensor| bytes(tensor, &self.largest))
+                .sum(),
+        }
+    }
+
+    /// Floating-point operations of the matrix products at a batch of these sizes.
+    pub fn operations(&self, sizes: &Sizes) -> u64 {
+        self.commands.iter().map(|(_, command)| operations(command, sizes)).sum()
+    }
+}
+
+/// Floating-point operations of a command, where it counts them.
+pub(super) fn operations(command: &Command, sizes: &Sizes) -> u64 {
+    let Command::Launch(launch) = command else { return 0 };
+    let values: Vec<u64> = launch
+        .parameters
+        .iter()
+        .map(|word| match word {
+            crate::kernels::Word::Size(size) => size.at(sizes),
+            _ => 0,
+        })
+        .collect();
+    (launch.operations)(&values)
+}
+
+fn bytes(tensor: &Planned, largest: &Sizes) -> u64 {
+    // Offsets have an end: one word more than there are sentences.
+    let end = u64::from(tensor.place == Place::Input);
+    // Kernels may read and write the last vec4 as a whole.
+    ((tensor.shape.elements().at(largest) + end) * 4).max(4).next_multiple_of(16)
+}
+
+fn touched(command: &Command) -> Vec<TensorId> {
+    match command {
+        Command::Clear(tensor) => vec![*tensor],
+        Command::Launch(launch) => launch.buffers.iter().map(|(tensor, _)| *tensor).collect(),
+    }
+}
+
+/// Gives every tensor made within the step a slot; returns the slots' sizes.
+fn place(
+    tensors: &mut [Planned],
+    commands: &[(&'static str, Command)],
+    largest: &Sizes,
+    outputs: &[TensorId],
+) -> Vec<u64> {
+    let mut last: HashMap<TensorId, usize> = HashMap::new();
+    for (index, (_, command)) in commands.iter().enumerate() {
+        for tensor in touched(command) {
+            last.insert(tensor, index);
+        }
+    }
+    for output in outputs {
+        last.insert(*output, usize::MAX);
+    }
+    let mut slots: Vec<u64> = Vec::new();
+    let mut free: Vec<usize> = Vec::new();
+    for (index, (_, command)) in commands.iter().enumerate() {
+        let touched = touched(command);
+        for tensor in &touched {
+            let planned = &mut tensors[tensor.0 as usize];
+            if planned.place != Place::Nowhere {
+                continue;
+            }
+            let wanted = bytes(planned, largest);
+            // The smallest free slot that is large enough, else the largest one, which then grows.
+            let best = free
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, slot)| match slots[**slot] {
+                    size if size >= wanted => (0, size - wanted),
+                    size => (1, wanted - size),
+                })
+                .map(|(position, _)| position);
+            let slot = match best {
+                Some(position) => free.swap_remove(position),
+                None => {
+                    slots.push(0);
+                    slots.len() - 1
+                }
+            };
+            slots[slot] = slots[slot].max(wanted);
+            planned.place = Place::Slot(slot);
+        }
+        for tensor in touched {
+            let done = last.get(&tensor) == Some(&index);
+            if let (true, Place::Slot(slot)) = (done, tensors[tensor.0 as usize].place) {
+                if !free.contains(&slot) {
+                    free.push(slot);
+                }
+            }
+        }
+    }
+    slots
+}
+
+impl fmt::Display for Plan {
+    /// One line a command: op, shader with its constants, tensors with their shapes and places.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tensor = |id: &TensorId| {
+            let planned = &self.tensors[id.0 as usize];
+            let place = match planned.place {
+                Place::Session => "session".into(),
+                Place::Input => "input".into(),
+                Place::Slot(slot) => format!("slot {slot}"),
+                Place::Nowhere => "nowhere".into(),
+            };
+            format!("{} {} ({place})", planned.name, planned.shape)
+        };
+        for (op, command) in &self.commands {
+            match command {
+                Command::Clear(id) => writeln!(f, "{op}: clear {}", tensor(id))?,
+                Command::Launch(launch) => {
+                    let buffers: Vec<String> =
+                        launch.buffers.iter().map(|(id, _)| tensor(id)).collect();
+                    let shader = &launch.shader;
+                    writeln!(
+                        f,
+                        "{op}: {}({}) on {}",
+                        shader.name,
+                        shader.constants,
+                        buffers.join(", ")
+                    )?;
+                }
+            }
+        }
+        write!(f, "slots: {:?} bytes", self.slots)
+    }
+}

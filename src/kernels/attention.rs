@@ -1,0 +1,121 @@
+//! Block-sparse attention over a mask, and its gradients.
+
+use super::mask::Mask;
+use super::pointwise::Dropout;
+use super::{Command, Count, Grid, Launch, Shader, Size, Symbol, TensorId, Word, shader};
+
+/// The heads of an attention layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// How many.
+    pub count: u32,
+    /// Components of each.
+    pub dim: u32,
+}
+
+impl Heads {
+    /// Fixes the head's size in a shader that has it in registers, as `vec4`.
+    pub(super) fn fix(self, shader: Shader) -> Shader {
+        shader
+            .with("HEAD_DIM", format!("{}u", self.dim))
+            .with("QUADS", format!("{}u", self.dim.div_ceil(4)))
+    }
+}
+
+fn specialise(shader: Shader, heads: Heads, mask: &Mask, dropout: Option<Dropout>) -> Shader {
+    heads
+        .fix(shader)
+        .with("BLOCK", format!("{}u", mask.block))
+        .with("SCALE", format!("{:?}", 1.0 / (heads.dim as f32).sqrt()))
+        .with("DROPOUT", dropout.is_some())
+}
+
+fn parameters(heads: Heads, mask: &Mask, dropout: Option<Dropout>) -> Vec<Word> {
+    let dropout = dropout.unwrap_or(Dropout { probability: 0.0, site: 0 });
+    let mut words = vec![
+        Symbol::Tokens.into(),
+        Symbol::Blocks.into(),
+        heads.count.into(),
+        mask.list_stride.into(),
+        mask.bits_stride.into(),
+    ];
+    words.extend(dropout.words());
+    words
+}
+
+fn grid(heads: Heads) -> Grid {
+    Grid::Plane(Count::new(Symbol::Blocks, 1), Count::new(heads.count, 1))
+}
+
+/// `out [tokens, heads · dim]` and `log_sum_exp [heads, tokens]` from `qkv [tokens, 3 · heads · dim]`.
+pub fn forward(
+    heads: Heads,
+    dropout: Option<Dropout>,
+    mask: &Mask,
+    qkv: TensorId,
+    out: TensorId,
+    log_sum_exp: TensorId,
+) -> Command {
+    let shader = specialise(shader!("attention_forward"), heads, mask, dropout);
+    Command::Launch(
+        Launch::new(shader, parameters(heads, mask, dropout), grid(heads))
+            .read(qkv)
+            .read(mask.blocks)
+            .read(mask.lists)
+            .read(mask.bits.unwrap_or(mask.blocks))
+            .write(out)
+            .write(log_sum_exp),
+    )
+}
+
+/// The tensors of the backward pass.
+#[derive(Debug, Clone, Copy)]
+pub struct Backward {
+    /// `[tokens, 3 · heads · dim]`
+    pub qkv: TensorId,
+    /// `[tokens, heads · dim]`, the forward result.
+    pub out: TensorId,
+    /// `[heads, tokens]`, from forward.
+    pub log_sum_exp: TensorId,
+    /// `[tokens, heads · dim]`
+    pub dout: TensorId,
+    /// `[heads, tokens]`, room for the rows' shared part.
+    pub delta: TensorId,
+    /// `[tokens, 3 · heads · dim]`, the result.
+    pub dqkv: TensorId,
+}
+
+/// The gradient of query, key and value.
+pub fn backward(
+    heads: Heads,
+    dropout: Option<Dropout>,
+    mask: &Mask,
+    tensors: Backward,
+) -> [Command; 3] {
+    let rows = Size::from(Symbol::Tokens).times(u64::from(heads.count));
+    let delta = Launch::new(
+        shader!("attention_backward_delta").with("HEAD_DIM", format!("{}u", heads.dim)),
+        vec![Symbol::Tokens.into(), heads.count.into()],
+        Grid::Linear(Count::new(rows, 64)),
+    )
+    .read(tensors.out)
+    .read(tensors.dout)
+    .write(tensors.delta);
+    let walk = |shader: Shader, lists: TensorId| {
+        let shader = specialise(shader, heads, mask, dropout);
+        Launch::new(shader, parameters(heads, mask, dropout), grid(heads))
+            .read(tensors.qkv)
+            .read(tensors.dout)
+            .read(tensors.log_sum_exp)
+            .read(tensors.delta)
+            .read(mask.blocks)
+            .read(lists)
+            .read(mask.bits.unwrap_or(mask.blocks))
+            .write(tensors.dqkv)
+    };
+    [
+        Command::Launch(delta),
+        Command::Launch(walk(shader!("attention_backward_query"), mask.lists)),
+        Command::Launch(walk(shader!("attention_backward_key_value"), mask.transposed)),
+    ]
+}

@@ -1,0 +1,80 @@
+//! Word and position embedding, and their gradients.
+
+use super::{Command, Count, Grid, Launch, Size, Symbol, TensorId, shader};
+
+fn elementwise(rows: impl Into<Size>, columns: u32) -> Grid {
+    Grid::Linear(Count::new(rows.into().times(u64::from(columns)), 64))
+}
+
+/// `y [tokens, columns] = words[ids] + positions[position]`.
+pub fn forward(
+    columns: u32,
+    words: TensorId,
+    positions: TensorId,
+    ids: TensorId,
+    places: TensorId,
+    y: TensorId,
+) -> Command {
+    let parameters = vec![Symbol::Tokens.into(), columns.into()];
+    Command::Launch(
+        Launch::new(shader!("embedding_forward"), parameters, elementwise(Symbol::Tokens, columns))
+            .read(words)
+            .read(positions)
+            .read(ids)
+            .read(places)
+            .write(y),
+    )
+}
+
+/// The tokens of a batch sorted by word id.
+#[derive(Debug, Clone, Copy)]
+pub struct SortedTokens {
+    /// `[tokens]`, token numbers.
+    pub tokens: TensorId,
+    /// `[distinct + 1]`, where the tokens of each id start.
+    pub segments: TensorId,
+    /// `[distinct]`, the ids.
+    pub ids: TensorId,
+}
+
+/// The gradient of the word embedding: a cleared tensor, then a segmented sum.
+pub fn backward_words(
+    columns: u32,
+    dy: TensorId,
+    sorted: SortedTokens,
+    dwords: TensorId,
+) -> [Command; 2] {
+    let parameters = vec![Symbol::Distinct.into(), columns.into()];
+    let launch = Launch::new(
+        shader!("embedding_backward_words"),
+        parameters,
+        elementwise(Symbol::Distinct, columns),
+    )
+    .read(dy)
+    .read(sorted.tokens)
+    .read(sorted.segments)
+    .read(sorted.ids)
+    .write(dwords);
+    [Command::Clear(dwords), Command::Launch(launch)]
+}
+
+/// The gradient of the position embedding.
+pub fn backward_positions(
+    positions: u32,
+    columns: u32,
+    dy: TensorId,
+    offsets: TensorId,
+    dpositions: TensorId,
+) -> Command {
+    let parameters = vec![positions.into(), columns.into(), Symbol::Sequences.into()];
+    Command::Launch(
+        Launch::new(
+            shader!("embedding_backward_positions"),
+            parameters,
+            elementwise(positions, columns),
+        )
+        .read(dy)
+        .read(offsets)
+        .write(dpositions),
+    )
+}

@@ -1,0 +1,326 @@
+//! What a launch is: a shader with its constants fixed, buffers, parameters and a number of
+//! workgroups, all plain data. Sizes that change from batch to batch are symbols until a step binds
+//! them, so a plan is made once and printed, counted and tested without a device.
+
+use crate::gpu::Access;
+use std::fmt;
+use std::sync::Arc;
+
+/// A size that a batch decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Symbol {
+    /// Tokens in the packed stream.
+    Tokens,
+    /// Sentences.
+    Sequences,
+    /// Distinct word ids.
+    Distinct,
+    /// Blocks of up to 16 tokens.
+    Blocks,
+    /// Pairs of blocks of one sentence.
+    Pairs,
+    /// Words of one head's block lists: `Pairs + Blocks`.
+    ListWords,
+}
+
+/// The sizes of one batch, or the largest that a plan has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sizes {
+    /// Tokens in the packed stream.
+    pub tokens: u32,
+    /// Sentences.
+    pub sequences: u32,
+    /// Distinct word ids.
+    pub distinct: u32,
+    /// Blocks of up to 16 tokens.
+    pub blocks: u32,
+    /// Pairs of blocks of one sentence.
+    pub pairs: u32,
+}
+
+impl Sizes {
+    fn of(&self, symbol: Symbol) -> u64 {
+        u64::from(match symbol {
+            Symbol::Tokens => self.tokens,
+            Symbol::Sequences => self.sequences,
+            Symbol::Distinct => self.distinct,
+            Symbol::Blocks => self.blocks,
+            Symbol::Pairs => self.pairs,
+            Symbol::ListWords => self.pairs + self.blocks,
+        })
+    }
+
+    /// The larger of each size.
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens.max(other.tokens),
+            sequences: self.sequences.max(other.sequences),
+            distinct: self.distinct.max(other.distinct),
+            blocks: self.blocks.max(other.blocks),
+            pairs: self.pairs.max(other.pairs),
+        }
+    }
+}
+
+/// `factor`, or `factor · symbol`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Size {
+    /// The number, or what the symbol is multiplied with.
+    pub factor: u64,
+    /// The symbol, if the size depends on the batch.
+    pub symbol: Option<Symbol>,
+}
+
+impl Size {
+    /// Its value for a batch.
+    pub fn at(self, sizes: &Sizes) -> u64 {
+        self.factor * self.symbol.map_or(1, |symbol| sizes.of(symbol))
+    }
+
+    /// A multiple of it.
+    pub fn times(self, factor: u64) -> Self {
+        Self { factor: self.factor * factor, ..self }
+    }
+
+    /// The number, if it depends on no batch.
+    pub fn fixed(self) -> Option<u64> {
+        self.symbol.is_none().then_some(self.factor)
+    }
+}
+
+impl From<Symbol> for Size {
+    fn from(symbol: Symbol) -> Self {
+        Self { factor: 1, symbol: Some(symbol) }
+    }
+}
+
+impl From<u64> for Size {
+    fn from(factor: u64) -> Self {
+        Self { factor, symbol: None }
+    }
+}
+
+impl From<u32> for Size {
+    fn from(factor: u32) -> Self {
+        u64::from(factor).into()
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.factor, self.symbol) {
+            (factor, None) => write!(f, "{factor}"),
+            (1, Some(symbol)) => write!(f, "{}", format!("{symbol:?}").to_lowercase()),
+            (factor, Some(symbol)) => {
+                write!(f, "{factor}·{}", format!("{symbol:?}").to_lowercase())
+            }
+        }
+    }
+}
+
+/// A number that the host gives anew at each step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scalar {
+    /// Low word of the run's seed.
+    Seed,
+    /// High word of the run's seed.
+    SeedHigh,
+    /// The step, counted from 1.
+    Step,
+    /// The learning rate of this step.
+    LearningRate,
+    /// 1 - βᵗ for this β and the step t.
+    Correction(f32),
+}
+
+/// The scalars of one step.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Scalars {
+    /// The run's seed, from which dropout is drawn.
+    pub seed: u64,
+    /// The step, counted from 1.
+    pub step: u32,
+    /// The learning rate.
+    pub learning_rate: f32,
+}
+
+/// One 32-bit word of a kernel's parameters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Word {
+    /// A size, as `u32`.
+    Size(Size),
+    /// A number, as `f32`.
+    Float(f32),
+    /// A number of the step.
+    Step(Scalar),
+}
+
+impl Word {
+    /// The bits that the kernel reads.
+    pub fn bits(self, sizes: &Sizes, scalars: &Scalars) -> u32 {
+        match self {
+            // Plans refuse tensors of 2³² elements, so this never cuts anything.
+            Self::Size(size) => size.at(sizes) as u32,
+            Self::Float(value) => value.to_bits(),
+            Self::Step(Scalar::Seed) => scalars.seed as u32,
+            Self::Step(Scalar::SeedHigh) => (scalars.seed >> 32) as u32,
+            Self::Step(Scalar::Step) => scalars.step,
+            Self::Step(Scalar::LearningRate) => scalars.learning_rate.to_bits(),
+            Self::Step(Scalar::Correction(beta)) => {
+                let power = f64::from(beta).powi(scalars.step as i32);
+                ((1.0 - power) as f32).to_bits()
+            }
+        }
+    }
+}
+
+impl<T: Into<Size>> From<T> for Word {
+    fn from(size: T) -> Self {
+        Self::Size(size.into())
+    }
+}
+
+/// A tensor, by its number in the graph or plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TensorId(pub u32);
+
+/// `ceil(size / per)` workgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// What is to be covered.
+    pub size: Size,
+    /// How much of it one workgroup covers.
+    pub per: u32,
+}
+
+impl Count {
+    /// `ceil(size / per)`.
+    pub fn new(size: impl Into<Size>, per: u32) -> Self {
+        Self { size: size.into(), per }
+    }
+
+    fn at(self, sizes: &Sizes) -> u64 {
+        self.size.at(sizes).div_ceil(u64::from(self.per))
+    }
+}
+
+/// How many workgroups a launch has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grid {
+    /// That many, spread over x and y because a dimension holds 65,535 at most. The shader counts
+    /// them as `group.y · groups.x + group.x` and ignores what lies beyond its size.
+    Linear(Count),
+    /// Along x and along y.
+    Plane(Count, Count),
+}
+
+impl Grid {
+    /// The numbers to dispatch.
+    pub fn at(self, sizes: &Sizes) -> [u64; 3] {
+        match self {
+            Self::Linear(count) => {
+                let count = count.at(sizes);
+                let rows = count.div_ceil(u64::from(Self::LIMIT)).max(1);
+                [count.div_ceil(rows), rows, 1]
+            }
+            Self::Plane(x, y) => [x.at(sizes), y.at(sizes), 1],
+        }
+    }
+
+    /// Workgroups in one dimension that every WebGPU device grants.
+    pub const LIMIT: u32 = 65_535;
+}
+
+/// A shader: its text, with the values of its constants fixed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Shader {
+    /// The file's name without `.wgsl`.
+    pub name: &'static str,
+    /// The constants that were set, for people.
+    pub constants: String,
+    /// The whole text.
+    pub text: Arc<str>,
+}
+
+impl Shader {
+    /// The shader as its file stands.
+    pub fn new(name: &'static str, text: &'static str) -> Self {
+        Self { name, constants: String::new(), text: text.into() }
+    }
+
+    /// Sets the value in the line `const NAME: type = value;`.
+    ///
+    /// # Panics
+    /// The shader has no such line: a mistake in Crisp itself, which any launch of it shows.
+    pub fn with(self, constant: &str, value: impl fmt::Display) -> Self {
+        let start = format!("const {constant}: ");
+        let mut found = false;
+        let mut text = String::with_capacity(self.text.len());
+        for line in self.text.lines() {
+            match line.strip_prefix(&start).and_then(|rest| rest.split_once(" = ")) {
+                Some((kind, rest)) => {
+                    let after = rest.split_once(';').map_or("", |(_, after)| after);
+                    text.push_str(&format!("{start}{kind} = {value};{after}\n"));
+                    found = true;
+                }
+                None => {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+            }
+        }
+        assert!(found, "{}.wgsl has no constant {constant}", self.name);
+        let comma = if self.constants.is_empty() { "" } else { "," };
+        let constants = format!("{}{comma}{constant}={value}", self.constants);
+        Self { name: self.name, constants, text: text.into() }
+    }
+}
+
+/// One launch of a kernel.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// The kernel.
+    pub shader: Shader,
+    /// Its storage buffers, from binding 1 on.
+    pub buffers: Vec<(TensorId, Access)>,
+    /// Its parameters (binding 0), 64 words at most.
+    pub parameters: Vec<Word>,
+    /// How many workgroups.
+    pub grid: Grid,
+    /// Floating-point operations, where they are what the kernel's time goes into.
+    pub operations: fn(&[u64]) -> u64,
+}
+
+impl Launch {
+    /// A launch without buffers yet.
+    pub fn new(shader: Shader, parameters: Vec<Word>, grid: Grid) -> Self {
+        Self { shader, buffers: Vec::new(), parameters, grid, operations: |_| 0 }
+    }
+
+    /// Adds a buffer that the kernel reads.
+    pub fn read(mut self, tensor: TensorId) -> Self {
+        self.buffers.push((tensor, Access::Read));
+        self
+    }
+
+    /// Adds a buffer that the kernel writes (and may read).
+    pub fn write(mut self, tensor: TensorId) -> Self {
+        self.buffers.push((tensor, Access::Write));
+        self
+    }
+
+    /// Says how many floating-point operations the values of the parameters mean.
+    pub fn counting(mut self, operations: fn(&[u64]) -> u64) -> Self {
+        self.operations = operations;
+        self
+    }
+}
+
+/// What one step does, in order.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Runs a kernel.
+    Launch(Launch),
+    /// Fills a tensor with zeros.
+    Clear(TensorId),
+}

@@ -1,0 +1,35 @@
+//! One file per kernel family: what it binds, how many workgroups it takes, which variants it has.
+//!
+//! Everything here is plain data; nothing touches a device.
+
+pub mod attention;
+pub mod cross_entropy;
+pub mod embedding;
+pub mod first_token;
+mod launch;
+pub mod layer_norm;
+pub mod mask;
+pub mod matmul;
+pub mod optimizer;
+pub mod pointwise;
+
+pub use launch::{
+    Command, Count, Grid, Launch, Scalar, Scalars, Shader, Size, Sizes, Symbol, TensorId, Word,
+};
+
+/// Which of the kernel variants suit a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Workgroup memory is fast, many invocations run at once.
+    Gpu,
+    /// A software adapter: barriers and gathers are dear, uniform loads are free.
+    Cpu,
+}
+
+/// The shader of that file.
+macro_rules! shader {
+    ($name:literal) => {
+        $crate::kernels::Shader::new($name, include_str!(concat!("../../shaders/", $name, ".wgsl")))
+    };
+}
+pub(crate) use shader;

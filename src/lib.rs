@@ -1,0 +1,16 @@
+//! Crisp fine-tunes and evaluates DistilBERT with structured sparse attention, in WGSL compute
+//! shaders on any GPU that Vulkan, Metal or DX12 can reach.
+//!
+//! Data walks downstairs: `cli` uses `train`, which uses `model`, which uses `graph`, which uses
+//! `kernels`, which use `gpu`; `sparsity` and `data` know no GPU. See `docs/architecture.md`.
+
+pub mod cli;
+pub mod data;
+pub mod error;
+pub mod files;
+pub mod gpu;
+pub mod graph;
+pub mod kernels;
+pub mod model;
+pub mod sparsity;
+pub mod train;

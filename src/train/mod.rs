@@ -1,0 +1,15 @@
+//! Training and evaluation: the loop, its schedule, what it writes and how it goes on.
+
+mod evaluator;
+mod metrics;
+mod run_directory;
+mod schedule;
+mod settings;
+mod trainer;
+mod training_run;
+
+pub use evaluator::{Evaluation, Evaluator, Model, Prediction, encode, load_model};
+pub use schedule::Schedule;
+pub use settings::{Settings, SettingsFile};
+pub use trainer::{StepResult, Trainer};
+pub use training_run::{Event, Outcome, Task, train};

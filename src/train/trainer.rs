@@ -1,0 +1,156 @@
+//! One training step on the device: forward, backward, clip, AdamW, as a single plan.
+
+use crate::data::Batch;
+use crate::error::{Error, Result};
+use crate::graph::{Executor, Graph, Pending, Place, Plan, Session, gradients, ops};
+use crate::kernels::optimizer::AdamW;
+use crate::kernels::{Scalars, Sizes, TensorId};
+use crate::model::Config;
+use crate::model::checkpoint::Tensor;
+use crate::model::distilbert::{self, Inputs, Parameter};
+use crate::sparsity::{BlockMask, Policy};
+use std::collections::HashMap;
+
+/// β₁ and β₂ and ε of AdamW.
+const BETA1: f32 = 0.9;
+const BETA2: f32 = 0.999;
+const EPSILON: f32 = 1e-8;
+
+/// A model that can be trained.
+pub struct Trainer {
+    executor: Executor,
+    inputs: Inputs,
+    policy: Policy,
+    loss: TensorId,
+    norm: TensorId,
+    gradients: Vec<TensorId>,
+    parameters: Vec<Parameter>,
+}
+
+/// What a step says of itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepResult {
+    /// Mean cross-entropy of the batch, before the update.
+    pub loss: f32,
+    /// Global gradient norm, before clipping.
+    pub grad_norm: f32,
+}
+
+impl Trainer {
+    /// Plans and prepares the training step for batches up to `largest`. The session must hold the
+    /// model's parameters.
+    ///
+    /// # Errors
+    /// Sizes that do not fit the device, a kernel that does not compile.
+    pub fn new(
+        session: &mut Session,
+        config: &Config,
+        policy: &Policy,
+        weight_decay: f32,
+        clip: f32,
+        largest: Sizes,
+    ) -> Result<Self> {
+        let mut graph = Graph::new();
+        let inputs = Inputs::new(&mut graph);
+        let network = distilbert::network(&mut graph, config, policy, &inputs, true)?;
+        let loss = ops::cross_entropy(&mut graph, network.logits, inputs.labels())?;
+        let found = gradients(&mut graph, loss, None)?;
+        let gradients: Vec<TensorId> = network
+            .parameters
+            .iter()
+            .map(|parameter| {
+                found.get(parameter).copied().ok_or_else(|| {
+                    Error::usage(format!("no gradient reaches {}", graph.name(*parameter)))
+                })
+            })
+            .collect::<Result<_>>()?;
+        let norm = ops::clip(&mut graph, &gradients, clip)?;
+        let parameters = distilbert::parameters(config);
+        for ((weight, gradient), parameter) in
+            network.parameters.iter().zip(&gradients).zip(&parameters)
+        {
+            let settings = AdamW {
+                beta1: BETA1,
+                beta2: BETA2,
+                epsilon: EPSILON,
+                decay: if parameter.decays() { weight_decay } else { 0.0 },
+            };
+            let updated = ops::Updated { weight: *weight, gradient: *gradient, settings };
+            ops::adamw(&mut graph, updated, norm)?;
+        }
+        let mut outputs = vec![loss, norm];
+        outputs.extend(&gradients);
+        let plan = Plan::new(&graph, session.target(), largest, &outputs)?;
+        let executor = Executor::new(session, plan)?;
+        Ok(Self { executor, inputs, policy: *policy, loss, norm, gradients, parameters })
+    }
+
+    /// Submits a step and returns at once.
+    ///
+    /// # Errors
+    /// A batch larger than planned for, or an error of the device.
+    pub fn step(&mut self, session: &Session, batch: &Batch, scalars: Scalars) -> Result<Pending> {
+        self.run(session, batch, scalars, &[(self.loss, 1), (self.norm, 2)])
+    }
+
+    fn run(
+        &mut self,
+        session: &Session,
+        batch: &Batch,
+        scalars: Scalars,
+        outputs: &[(TensorId, usize)],
+    ) -> Result<Pending> {
+        let mask = BlockMask::new(&self.policy, &batch.offsets);
+        let sizes = distilbert::sizes(batch, &mask);
+        let words = self.inputs.words(batch, &mask);
+        self.executor.run(session, sizes, scalars, &words, outputs)
+    }
+
+    /// Waits for a step.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn finish(session: &Session, pending: Pending) -> Result<StepResult> {
+        let values = pending.wait::<f32>(session)?;
+        Ok(StepResult { loss: values[0][0], grad_norm: values[1][0] })
+    }
+
+    /// Runs one step and returns, besides its result, the gradient of every tensor of the
+    /// checkpoint, before clipping.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn step_with_gradients(
+        &mut self,
+        session: &Session,
+        batch: &Batch,
+        scalars: Scalars,
+    ) -> Result<(StepResult, HashMap<String, Tensor>)> {
+        let mut outputs = vec![(self.loss, 1), (self.norm, 2)];
+        outputs.extend(self.gradients.iter().zip(&self.parameters).map(|(id, p)| (*id, p.count())));
+        let values = self.run(session, batch, scalars, &outputs)?.wait::<f32>(session)?;
+        let result = StepResult { loss: values[0][0], grad_norm: values[1][0] };
+        let gradients = self
+            .parameters
+            .iter()
+            .zip(&values[2..])
+            .flat_map(|(parameter, values)| parameter.scatter(values))
+            .collect();
+        Ok((result, gradients))
+    }
+
+    /// The plan of a step.
+    pub fn plan(&self) -> &Plan {
+        self.executor.plan()
+    }
+
+    /// Bytes of parameters with their moments, of activations and gradients, and of inputs.
+    pub fn planned_bytes(&self) -> [u64; 3] {
+        [Place::Session, Place::Slot(0), Place::Input].map(|place| self.plan().total_bytes(place))
+    }
+}
+
+/// The session's names of a parameter's two moments.
+pub(super) fn moments(parameter: &Parameter) -> [String; 2] {
+    ["first", "second"].map(|which| format!("{} ({which} moment)", parameter.name))
+}

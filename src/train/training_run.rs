@@ -1,0 +1,365 @@
+//! The training loop: from a model and a data set to a run directory.
+
+use super::evaluator::{Evaluator, encode, sizes_of};
+use super::metrics::{Metrics, StepLine};
+use super::run_directory::{Progress, RunDirectory, write_json};
+use super::{Evaluation, Model, Schedule, Settings, StepResult, Trainer};
+use crate::data::{Batch, Dataset, Encoded, batches, epoch_order};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::graph::{Pending, Session};
+use crate::kernels::{Scalars, Sizes};
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// What is to be trained, on what, and where the result goes.
+pub struct Task {
+    /// The model; its `config` is what will be saved.
+    pub model: Model,
+    /// What the user called it.
+    pub model_name: String,
+    /// Sentences to learn from.
+    pub train: Dataset,
+    /// Sentences to evaluate on.
+    pub validation: Dataset,
+    /// The run directory.
+    pub output: PathBuf,
+    /// How it is trained.
+    pub settings: Settings,
+    /// Go on where a former run in `output` stopped.
+    pub resume: bool,
+    /// Replace a former run in `output`.
+    pub overwrite: bool,
+}
+
+/// What a run tells while it goes on.
+#[derive(Debug)]
+pub enum Event {
+    /// Memory planned, before anything runs: parameters with moments, activations and gradients,
+    /// inputs, and evaluation on top; bytes.
+    Planned {
+        /// Parameters with their moments.
+        parameters: u64,
+        /// Activations and gradients.
+        activations: u64,
+        /// Inputs.
+        inputs: u64,
+        /// Activations of the evaluation.
+        evaluation: u64,
+        /// Steps of the whole run.
+        steps: u32,
+        /// Steps already done by the run that is resumed.
+        done: u32,
+    },
+    /// A step is done.
+    Step {
+        /// Its line in `metrics.jsonl`.
+        line: StepLine,
+    },
+    /// An evaluation is done.
+    Evaluated {
+        /// After this step.
+        step: u32,
+        /// What it found.
+        evaluation: Evaluation,
+        /// Whether it is the best so far.
+        best: bool,
+    },
+    /// A checkpoint was written.
+    Saved {
+        /// After this step.
+        step: u32,
+    },
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Outcome {
+    /// The evaluation after the last step.
+    pub last: Evaluation,
+    /// Progress at the end, with the best evaluation.
+    pub best_accuracy: f64,
+    /// The step of the best evaluation.
+    pub best_step: u32,
+    /// Steps done.
+    pub steps: u32,
+    /// Seconds of training, evaluations included, all parts of a resumed run together.
+    pub seconds: f64,
+    /// Most bytes that were allocated on the device.
+    pub device_bytes: u64,
+}
+
+/// Steps submitted before the oldest one's loss is waited for.
+const UNDER_WAY: usize = 2;
+
+struct Submitted {
+    pending: Pending,
+    step: u32,
+    learning_rate: f32,
+    tokens: usize,
+}
+
+/// Trains. `stop` is looked at after each step: when it is set, the run saves and ends with
+/// [`crate::error::Kind::Interrupted`].
+///
+/// # Errors
+/// Settings, files or a device that do not work; a loss that is no number any more.
+pub fn train(
+    session: &mut Session,
+    mut task: Task,
+    stop: &AtomicBool,
+    on: &mut dyn FnMut(Event),
+) -> Result<Outcome> {
+    let settings = task.settings.clone();
+    settings.check()?;
+    let policy = settings.policy()?;
+    task.model.config.sparsity = Some(settings.sparsity.clone());
+    // What is saved keeps the model's own dropout; what is trained may have another.
+    let mut trained = task.model.config.clone();
+    if let Some(dropout) = settings.dropout {
+        trained.dropout = dropout;
+        trained.attention_dropout = dropout;
+        trained.classifier_dropout = dropout;
+    }
+    task.train.truncate(settings.max_train_samples.unwrap_or(usize::MAX));
+    task.validation.truncate(settings.max_eval_samples.unwrap_or(usize::MAX));
+    let examples = encode(&task.model, &task.train, settings.max_length)?;
+    let validation = encode(&task.model, &task.validation, settings.max_length)?;
+    let labelled = |set: &Dataset| set.examples.iter().all(|example| example.label.is_some());
+    for set in [&task.train, &task.validation] {
+        if !labelled(set) {
+            return Err(Error::input(format!("{}: an example has no label", set.path.display())));
+        }
+    }
+
+    let total = settings.total_steps(examples.len());
+    let schedule = Schedule {
+        peak: settings.learning_rate,
+        warmup: settings.warmup_steps.unwrap_or((f64::from(total) * 0.06).round() as u32),
+        total,
+    };
+    let per_epoch = examples.len().div_ceil(settings.batch_size) as u32;
+
+    let directory = RunDirectory { path: task.output.clone() };
+    let resumed = prepare(&task, &directory)?;
+    let mut record = run_record(&task, session);
+    task.model.upload(session)?;
+    let largest = largest_batch(&examples, &settings, total);
+    let mut trainer =
+        Trainer::new(session, &trained, &policy, settings.weight_decay, settings.clip, largest)?;
+    let mut evaluator = Evaluator::for_examples(
+        session,
+        &task.model.config,
+        &policy,
+        &validation,
+        settings.batch_size,
+    )?;
+    let mut progress = match resumed {
+        Some(from) => directory.restore(session, &task.model, &from)?,
+        None => Progress::default(),
+    };
+    write_json(&directory.record(), &record)?;
+    let mut metrics = Metrics::open(&directory.metrics(), progress.step)?;
+    let [parameters, activations, inputs] = trainer.planned_bytes();
+    on(Event::Planned {
+        parameters,
+        activations,
+        inputs,
+        evaluation: evaluator.plan().slots.iter().sum(),
+        steps: total,
+        done: progress.step,
+    });
+
+    let started = Instant::now();
+    let before = progress.seconds;
+    let mut last_arrival = Instant::now();
+    let mut under_way: VecDeque<Submitted> = VecDeque::new();
+    let mut last_evaluation = None;
+    let mut order: (u32, Vec<u32>) = (u32::MAX, Vec::new());
+    let mut finish = |submitted: Submitted,
+                      session: &Session,
+                      metrics: &mut Metrics,
+                      on: &mut dyn FnMut(Event)|
+     -> Result<()> {
+        let result = Trainer::finish(session, submitted.pending)?;
+        let StepResult { loss, grad_norm } = result;
+        if !loss.is_finite() || !grad_norm.is_finite() {
+            return Err(Error::input(format!(
+                "the loss is {loss} and the gradient norm {grad_norm} at step {}",
+                submitted.step
+            ))
+            .remedy("Training has diverged: lower --learning-rate or raise --warmup-steps."));
+        }
+        let line = StepLine {
+            epoch: f64::from(submitted.step) / f64::from(per_epoch),
+            learning_rate: submitted.learning_rate,
+            tokens: submitted.tokens,
+            seconds: last_arrival.elapsed().as_secs_f64(),
+            ..StepLine::new(submitted.step, result)
+        };
+        last_arrival = Instant::now();
+        metrics.step(&line)?;
+        on(Event::Step { line });
+        Ok(())
+    };
+
+    while progress.step < total {
+        let step = progress.step + 1;
+        let epoch = (step - 1) / per_epoch;
+        if order.0 != epoch {
+            let shuffled = epoch_order(examples.len(), settings.seed, epoch, settings.shuffle);
+            order = (epoch, shuffled);
+        }
+        let first = ((step - 1) % per_epoch) as usize * settings.batch_size;
+        let last = (first + settings.batch_size).min(order.1.len());
+        let batch: Vec<&Encoded> =
+            order.1[first..last].iter().map(|index| &examples[*index as usize]).collect();
+        let batch = Batch::pack(&batch)?;
+        let learning_rate = schedule.rate(step);
+        let scalars = Scalars { seed: settings.seed, step, learning_rate };
+        let pending = trainer.step(session, &batch, scalars)?;
+        under_way.push_back(Submitted { pending, step, learning_rate, tokens: batch.tokens() });
+        progress.step = step;
+
+        let due = |every: Option<u32>| every.map_or(step % per_epoch == 0, |n| step % n == 0);
+        let evaluates = due(settings.eval_every) || step == total;
+        let saves = settings.save_every.map_or(evaluates, |n| step % n == 0) || step == total;
+        let stops = stop.load(Ordering::Relaxed) && step < total;
+        let keep = if evaluates || saves || stops { 0 } else { UNDER_WAY - 1 };
+        while under_way.len() > keep {
+            if let Some(submitted) = under_way.pop_front() {
+                finish(submitted, session, &mut metrics, on)?;
+            }
+        }
+        progress.seconds = before + started.elapsed().as_secs_f64();
+        if evaluates && !stops {
+            let evaluation = evaluator.evaluate(session, &validation, settings.batch_size)?;
+            metrics.evaluation(step, &evaluation)?;
+            let best = progress.improve(&evaluation);
+            if best {
+                directory.save_model(session, &task.model, true)?;
+            }
+            last_evaluation = Some(evaluation);
+            on(Event::Evaluated { step, evaluation, best });
+        }
+        progress.seconds = before + started.elapsed().as_secs_f64();
+        if saves || stops {
+            directory.save(session, &task.model, &progress)?;
+            on(Event::Saved { step });
+        }
+        if stops {
+            return Err(Error::interrupted(format!(
+                "stopped after step {step} of {total}; the state is in {}",
+                directory.path.display()
+            ))
+            .remedy("Go on with the same command and --resume."));
+        }
+    }
+
+    let last = match last_evaluation {
+        Some(evaluation) => evaluation,
+        // Resumed after the last step: nothing was left but to say how it ended.
+        None => evaluator.evaluate(session, &validation, settings.batch_size)?,
+    };
+    directory.save_model(session, &task.model, false)?;
+    let outcome = Outcome {
+        last,
+        best_accuracy: progress.best_accuracy.unwrap_or(last.accuracy),
+        best_step: progress.best_step.unwrap_or(total),
+        steps: total,
+        seconds: progress.seconds,
+        device_bytes: session.device.allocated_bytes(),
+    };
+    record["result"] = json!({
+        "eval_accuracy": last.accuracy,
+        "eval_loss": last.loss,
+        "examples": last.examples,
+        "best_accuracy": outcome.best_accuracy,
+        "best_step": outcome.best_step,
+        "steps": total,
+        "seconds": outcome.seconds,
+        "device_bytes": outcome.device_bytes,
+    });
+    write_json(&directory.record(), &record)?;
+    Ok(outcome)
+}
+
+/// Makes the run directory ready, and says which checkpoint to go on from, if any.
+fn prepare(task: &Task, directory: &RunDirectory) -> Result<Option<PathBuf>> {
+    let record = directory.record();
+    if task.resume {
+        let text = files::read(&record).map_err(|error| {
+            error.remedy(
+                "There is no run to resume there: leave --resume out, or name its --output.",
+            )
+        })?;
+        let found: Value = serde_json::from_slice(&text)
+            .map_err(|why| Error::input(format!("{}: {why}", record.display())))?;
+        let former: Settings = serde_json::from_value(found["settings"].clone())
+            .map_err(|why| Error::input(format!("{}: settings: {why}", record.display())))?;
+        let mut differences = task.settings.differences(&former);
+        for (name, set) in [("train", &task.train), ("validation", &task.validation)] {
+            if found["data"][name]["fingerprint"] != json!(set.fingerprint) {
+                differences.push(format!("the {name} data have changed"));
+            }
+        }
+        if !differences.is_empty() {
+            return Err(Error::input(format!(
+                "{}: the run was started otherwise: {}",
+                directory.path.display(),
+                differences.join("; ")
+            ))
+            .remedy("Resume with the settings of run.json, or start again with --overwrite."));
+        }
+        return directory.newest();
+    }
+    if record.exists() && !task.overwrite {
+        return Err(Error::input(format!("{}: there is a run already", directory.path.display()))
+            .remedy(
+                "Choose another --output, go on with --resume, or replace it with --overwrite.",
+            ));
+    }
+    files::create_dir(&directory.path)?;
+    directory.clear()?;
+    Ok(None)
+}
+
+/// The largest sizes over all batches that the run will see.
+fn largest_batch(examples: &[Encoded], settings: &Settings, total: u32) -> Sizes {
+    let policy = settings.policy().unwrap_or_default();
+    let per_epoch = examples.len().div_ceil(settings.batch_size).max(1) as u32;
+    let mut largest = Sizes::default();
+    for epoch in 0..total.div_ceil(per_epoch) {
+        let order = epoch_order(examples.len(), settings.seed, epoch, settings.shuffle);
+        let left = (total - epoch * per_epoch) as usize;
+        let sized = batches(&order, settings.batch_size)
+            .take(left)
+            .map(|batch| batch.iter().map(|index| &examples[*index as usize]).collect());
+        largest = largest.max(sizes_of(sized, &policy));
+    }
+    largest
+}
+
+/// Everything that identifies a run.
+fn run_record(task: &Task, session: &Session) -> Value {
+    let data = |set: &Dataset| {
+        json!({
+            "path": set.path,
+            "examples": set.examples.len(),
+            "fingerprint": set.fingerprint,
+        })
+    };
+    json!({
+        "crisp": env!("CARGO_PKG_VERSION"),
+        "model": task.model_name,
+        "fresh_parameters": task.model.weights.fresh,
+        "unused_tensors": task.model.weights.unused,
+        "settings": task.settings,
+        "data": { "train": data(&task.train), "validation": data(&task.validation) },
+        "adapter": session.device.adapter,
+        "shaders": session.target_name(),
+    })
+}

@@ -1,0 +1,123 @@
+//! LayerNorm of a sum and its gradients.
+
+use super::reference::{check_gradient, dot};
+use super::support::*;
+use crisp::graph::ops;
+use crisp::kernels::Size;
+
+/// With z = x + residual, over each row: x̂ = (z - mean) / sqrt(variance + ε), y = x̂ · gamma + beta.
+fn forward(z: &[f64], gamma: &[f64], beta: &[f64], epsilon: f64) -> Vec<f64> {
+    let columns = gamma.len();
+    let rows = z.chunks_exact(columns).map(|row| normalized(row, epsilon).0);
+    rows.flat_map(|row| (0..columns).map(|j| row[j] * gamma[j] + beta[j]).collect::<Vec<_>>())
+        .collect()
+}
+
+/// x̂ and 1 / sqrt(variance + ε).
+fn normalized(row: &[f64], epsilon: f64) -> (Vec<f64>, f64) {
+    let n = row.len() as f64;
+    let mean = row.iter().sum::<f64>() / n;
+    let variance = row.iter().map(|z| (z - mean) * (z - mean)).sum::<f64>() / n;
+    let inverse = 1.0 / (variance + epsilon).sqrt();
+    (row.iter().map(|z| (z - mean) * inverse).collect(), inverse)
+}
+
+/// dz = (g - mean(g) - x̂ · mean(g · x̂)) / sqrt(variance + ε) with g = dy · gamma;
+/// dgamma = Σ_rows dy · x̂, dbeta = Σ_rows dy.
+fn backward(z: &[f64], gamma: &[f64], dy: &[f64], epsilon: f64) -> [Vec<f64>; 3] {
+    let columns = gamma.len();
+    let (mut dz, mut dgamma, mut dbeta) =
+        (Vec::new(), vec![0.0; columns], vec![0.0; columns]);
+    for (row, dy) in z.chunks_exact(columns).zip(dy.chunks_exact(columns)) {
+        let (normal, inverse) = normalized(row, epsilon);
+        let g: Vec<f64> = dy.iter().zip(gamma).map(|(dy, gamma)| dy * gamma).collect();
+        let mean = g.iter().sum::<f64>() / columns as f64;
+        let along = dot(&g, &normal) / columns as f64;
+        for j in 0..columns {
+            dz.push((g[j] - mean - normal[j] * along) * inverse);
+            dgamma[j] += dy[j] * normal[j];
+            dbeta[j] += dy[j];
+        }
+    }
+    [dz, dgamma, dbeta]
+}
+
+#[test]
+fn layer_norm_and_its_gradient() {
+    let mut session = session();
+    let mut random = Random(10);
+    for (count, columns) in [(1, 1), (1, 7), (7, 3), (65, 65), (5, 770), (139, 768), (300, 64)] {
+        for with_residual in [false, true] {
+            let epsilon = 1e-12f32;
+            let x_values = random.outliers(count * columns, 100.0);
+            let residual_values = random.outliers(count * columns, 30.0);
+            let gamma_values = random.outliers(columns, 30.0);
+            let beta_values = random.outliers(columns, 30.0);
+            let dy_values = random.outliers(count * columns, 100.0);
+            let mut z64 = wide(&x_values);
+            if with_residual {
+                z64.iter_mut().zip(&residual_values).for_each(|(z, r)| *z += f64::from(*r));
+            }
+            let (gamma64, dy64) = (wide(&gamma_values), wide(&dy_values));
+            let y64 = forward(&z64, &gamma64, &wide(&beta_values), f64::from(epsilon));
+            let gradients64 = backward(&z64, &gamma64, &dy64, f64::from(epsilon));
+
+            let mut trial = Trial::new(rows(count));
+            let width = Size::from(columns as u64);
+            let x = trial.floats("x", [tokens(), width], &x_values);
+            let residual = with_residual
+                .then(|| trial.floats("residual", [tokens(), width], &residual_values));
+            let gamma = trial.floats("norm.weight", [width], &gamma_values);
+            let beta = trial.floats("norm.bias", [width], &beta_values);
+            let y =
+                ops::layer_norm(&mut trial.graph, x, residual, gamma, beta, epsilon).unwrap();
+            let found = trial.gradients(y, &dy_values);
+            for target in TARGETS {
+                let what = format!("layer norm {count} {columns} residual {with_residual}");
+                let outputs = [y, found[&x], found[&gamma], found[&beta]];
+                let got = trial.run(&mut session, target, &outputs);
+                close(&what, &got[0], &y64, POINTWISE);
+                let names = ["dx", "dgamma", "dbeta"];
+                for ((name, got), want) in names.iter().zip(&got[1..]).zip(&gradients64) {
+                    close(&format!("{what}: {name}"), got, want, POINTWISE);
+                }
+            }
+            if let Some(residual) = residual {
+                assert_eq!(found[&residual], found[&x], "x and residual share their gradient");
+            }
+        }
+    }
+}
+
+/// A tensor that is added to itself receives its gradient twice.
+#[test]
+fn a_tensor_that_is_its_own_residual_receives_both_gradients() {
+    let mut session = session();
+    let mut random = Random(11);
+    let (x_values, dy_values) = (random.normals(21), random.normals(21));
+    let z64: Vec<f64> = x_values.iter().map(|x| 2.0 * f64::from(*x)).collect();
+    let want: Vec<f64> =
+        backward(&z64, &[1.0; 7], &wide(&dy_values), 1e-6)[0].iter().map(|dz| 2.0 * dz).collect();
+    let mut trial = Trial::new(rows(3));
+    let width = Size::from(7u32);
+    let x = trial.floats("x", [tokens(), width], &x_values);
+    let gamma = trial.floats("gamma", [width], &[1.0; 7]);
+    let beta = trial.floats("beta", [width], &[0.0; 7]);
+    let y = ops::layer_norm(&mut trial.graph, x, Some(x), gamma, beta, 1e-6).unwrap();
+    let found = trial.gradients(y, &dy_values);
+    let got = trial.run(&mut session, TARGETS[0], &[found[&x]]);
+    close("layer norm of x + x", &got[0], &want, POINTWISE);
+}
+
+#[test]
+fn the_reference_of_layer_norm_agrees_with_differences() {
+    let mut random = Random(12);
+    let [z, dy] = [35, 35].map(|count| wide(&random.outliers(count, 40.0)));
+    let [gamma, beta] = [7, 7].map(|count| wide(&random.normals(count)));
+    let [dz, dgamma, dbeta] = backward(&z, &gamma, &dy, 1e-3);
+    let value =
+        |z: &[f64], gamma: &[f64], beta: &[f64]| dot(&dy, &forward(z, gamma, beta, 1e-3));
+    check_gradient("dz", &z, &dz, |z| value(z, &gamma, &beta));
+    check_gradient("dgamma", &gamma, &dgamma, |gamma| value(&z, gamma, &beta));
+    check_gradient("dbeta", &beta, &dbeta, |beta| value(&z, &gamma, beta));
+}

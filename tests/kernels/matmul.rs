@@ -1,0 +1,297 @@
+//! Products in three transpositions, with bias and activation; the linear op and its gradient.
+
+use super::reference::{check_gradient, dot, normal_density, normal_distribution};
+use super::support::*;
+use crisp::graph::ops;
+use crisp::kernels::matmul::{self, Activation, Operands, Transposition};
+use crisp::kernels::{Size, Target};
+
+const TRANSPOSITIONS: [Transposition; 3] =
+    [Transposition::Nn, Transposition::Nt, Transposition::Tn];
+const ACTIVATIONS: [Activation; 3] = [Activation::None, Activation::Gelu, Activation::Relu];
+
+/// GELU(x) = x Φ(x), ReLU(x) = max(x, 0).
+fn activate(activation: Activation, x: f64) -> f64 {
+    match activation {
+        Activation::None => x,
+        Activation::Gelu => x * normal_distribution(x),
+        Activation::Relu => x.max(0.0),
+    }
+}
+
+/// GELU'(x) = Φ(x) + x φ(x), ReLU'(x) = 1 for x > 0, else 0.
+fn slope(activation: Activation, x: f64) -> f64 {
+    match activation {
+        Activation::None => 1.0,
+        Activation::Gelu => normal_distribution(x) + x * normal_density(x),
+        Activation::Relu => f64::from(x > 0.0),
+    }
+}
+
+fn transposed(x: &[f64], rows: usize, columns: usize) -> Vec<f64> {
+    (0..columns * rows).map(|at| x[at % rows * columns + at / rows]).collect()
+}
+
+/// C[i, j] = Σ_l A[i, l] B[l, j], A being `[m, k]` or `[k, m]`, B `[k, n]` or `[n, k]`.
+fn product(
+    transposition: Transposition,
+    [m, n, k]: [usize; 3],
+    a: &[f64],
+    b: &[f64],
+) -> Vec<f64> {
+    // As rows of A and rows of Bᵀ, both of length k.
+    let a = if transposition == Transposition::Tn { transposed(a, k, m) } else { a.to_vec() };
+    let b = if transposition == Transposition::Nt { b.to_vec() } else { transposed(b, k, n) };
+    let mut c = Vec::with_capacity(m * n);
+    for i in 0..m {
+        c.extend((0..n).map(|j| dot(&a[i * k..][..k], &b[j * k..][..k])));
+    }
+    c
+}
+
+/// Runs one product for both targets and compares. Returns the matmul shader of each.
+fn check_product(
+    session: &mut crisp::graph::Session,
+    transposition: Transposition,
+    sizes: [usize; 3],
+    biased: bool,
+    activation: Activation,
+) -> [&'static str; 2] {
+    let [m, n, k] = sizes;
+    let mut random = Random((m * 1_000_003 + n * 1009 + k) as u64);
+    let a_values = random.outliers(m * k, 100.0);
+    let b_values = random.outliers(k * n, 100.0);
+    let bias_values = random.outliers(n, 100.0);
+    let mut before = product(transposition, sizes, &wide(&a_values), &wide(&b_values));
+    if biased {
+        for (at, value) in before.iter_mut().enumerate() {
+            *value += f64::from(bias_values[at % n]);
+        }
+    }
+    let after: Vec<f64> = before.iter().map(|value| activate(activation, *value)).collect();
+
+    let [m, n, k] = sizes.map(|size| Size::from(size as u64));
+    let mut trial = Trial::new(rows(1));
+    let a_shape = if transposition == Transposition::Tn { [k, m] } else { [m, k] };
+    let b_shape = if transposition == Transposition::Nt { [n, k] } else { [k, n] };
+    let a = trial.floats("a", a_shape, &a_values);
+    let b = trial.floats("b", b_shape, &b_values);
+    let bias = trial.floats("bias", [n], &bias_values);
+    let c = trial.graph.value("c", [m, n]);
+    let kept = (activation != Activation::None).then(|| trial.graph.value("before", [m, n]));
+    trial.graph.node("product", &[c], move |lowering| {
+        let bias = biased.then_some(bias);
+        let operands = Operands { a, b, bias, c, before: kept, activation };
+        let target = lowering.target;
+        matmul::matmul(transposition, [m, n, k], operands, target, |size| lowering.scratch(size))
+    });
+    TARGETS.map(|target| {
+        let shader = *trial.shaders(target).last().unwrap();
+        let what = format!("{shader} {transposition:?} {sizes:?} {activation:?} bias {biased}");
+        let outputs: Vec<_> = [c].into_iter().chain(kept).collect();
+        let got = trial.run(session, target, &outputs);
+        close(&what, &got[0], &after, PRODUCT);
+        if kept.is_some() {
+            close(&format!("{what}: before the activation"), &got[1], &before, PRODUCT);
+        }
+        shader
+    })
+}
+
+#[test]
+fn products_of_every_shape() {
+    let mut session = session();
+    for transposition in TRANSPOSITIONS {
+        let mut seen = Vec::new();
+        for sizes in [
+            [1, 1, 1],
+            [1, 4, 4],
+            [4, 4, 1],
+            [7, 5, 3],
+            [4, 8, 7],
+            [65, 65, 65],
+            [17, 100, 36],
+            [16, 96, 64],
+            [20, 92, 68],
+            [33, 6, 260],
+            [8, 1, 2],
+            [57, 768, 768],
+            [768, 96, 57],
+            [2, 768, 130],
+        ] {
+            seen.extend(check_product(&mut session, transposition, sizes, false, Activation::None));
+        }
+        for shader in ["matmul_streaming", "matmul_tiled"] {
+            assert!(seen.contains(&shader), "{transposition:?} has never run {shader}");
+        }
+    }
+}
+
+#[test]
+fn products_with_bias_and_activation() {
+    let mut session = session();
+    for transposition in TRANSPOSITIONS {
+        for activation in ACTIVATIONS {
+            let mut seen = Vec::new();
+            for (sizes, biased) in [([20, 100, 68], true), ([68, 36, 20], false), ([7, 66, 5], true)]
+            {
+                seen.extend(check_product(&mut session, transposition, sizes, biased, activation));
+            }
+            for shader in ["matmul_streaming", "matmul_tiled"] {
+                assert!(seen.contains(&shader), "{transposition:?} has never run {shader}");
+            }
+        }
+    }
+}
+
+/// What the targets choose is what the other tests here rely on.
+#[test]
+fn cpu_adapters_stream_where_vectors_fit_and_gpus_tile() {
+    let mut session = session();
+    let mut choice = |transposition, sizes| {
+        check_product(&mut session, transposition, sizes, false, Activation::None)
+    };
+    let (streaming, tiled) = ("matmul_streaming", "matmul_tiled");
+    for transposition in TRANSPOSITIONS {
+        assert_eq!(choice(transposition, [8, 8, 8]), [streaming, tiled]);
+        assert_eq!(choice(transposition, [8, 6, 8]), [tiled, tiled]);
+    }
+    assert_eq!(choice(Transposition::Nt, [7, 8, 8]), [streaming, tiled]);
+    assert_eq!(choice(Transposition::Nt, [8, 8, 7]), [tiled, tiled]);
+    assert_eq!(choice(Transposition::Nn, [8, 8, 7]), [tiled, tiled]);
+    assert_eq!(choice(Transposition::Tn, [8, 8, 7]), [streaming, tiled]);
+    assert_eq!(choice(Transposition::Tn, [7, 8, 8]), [tiled, tiled]);
+}
+
+/// y = f(x Wᵀ + b), and with dz = dy · f'(z): dx = dz W, dW = dzᵀ x, db = Σ_rows dz.
+struct Linear {
+    rows: usize,
+    inputs: usize,
+    out: usize,
+    activation: Activation,
+}
+
+impl Linear {
+    fn before(&self, x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
+        let mut z = product(Transposition::Nt, [self.rows, self.out, self.inputs], x, weight);
+        for (at, value) in z.iter_mut().enumerate() {
+            *value += bias[at % self.out];
+        }
+        z
+    }
+
+    fn forward(&self, x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
+        let z = self.before(x, weight, bias);
+        z.into_iter().map(|value| activate(self.activation, value)).collect()
+    }
+
+    /// dx, dW, db.
+    fn backward(&self, x: &[f64], weight: &[f64], bias: &[f64], dy: &[f64]) -> [Vec<f64>; 3] {
+        let z = self.before(x, weight, bias);
+        let dz: Vec<f64> =
+            z.iter().zip(dy).map(|(z, dy)| dy * slope(self.activation, *z)).collect();
+        let (rows, inputs, out) = (self.rows, self.inputs, self.out);
+        let dx = product(Transposition::Nn, [rows, inputs, out], &dz, weight);
+        let dweight = product(Transposition::Tn, [out, inputs, rows], &dz, x);
+        let dbias = (0..out).map(|j| (0..rows).map(|i| dz[i * out + j]).sum()).collect();
+        [dx, dweight, dbias]
+    }
+}
+
+#[test]
+fn linear_and_its_gradient() {
+    let mut session = session();
+    let mut random = Random(1);
+    for (count, inputs, out) in
+        [(1, 1, 1), (7, 5, 3), (65, 20, 12), (9, 64, 2), (1, 2, 64), (139, 36, 100), (57, 768, 768)]
+    {
+        for activation in ACTIVATIONS {
+            if count == 57 && activation != Activation::Gelu {
+                continue;
+            }
+            let reference = Linear { rows: count, inputs, out, activation };
+            let x_values = random.outliers(count * inputs, 50.0);
+            let weight_values = random.outliers(out * inputs, 50.0);
+            let bias_values = random.outliers(out, 50.0);
+            let dy_values = random.outliers(count * out, 50.0);
+            let (x64, weight64) = (wide(&x_values), wide(&weight_values));
+            let (bias64, dy64) = (wide(&bias_values), wide(&dy_values));
+            let y64 = reference.forward(&x64, &weight64, &bias64);
+            let gradients64 = reference.backward(&x64, &weight64, &bias64, &dy64);
+
+            let mut trial = Trial::new(rows(count));
+            let [inputs, out] = [inputs, out].map(|size| Size::from(size as u64));
+            let x = trial.floats("x", [tokens(), inputs], &x_values);
+            let weight = trial.floats("weight", [out, inputs], &weight_values);
+            let bias = trial.floats("bias", [out], &bias_values);
+            let graph = &mut trial.graph;
+            let plain = ops::linear(graph, x, weight, bias, activation, false).unwrap();
+            let y = ops::linear(graph, x, weight, bias, activation, true).unwrap();
+            let found = trial.gradients(y, &dy_values);
+            for target in TARGETS {
+                let what = format!("linear {target:?} {count} {inputs} {out} {activation:?}");
+                let outputs = [y, found[&x], found[&weight], found[&bias], plain];
+                let got = trial.run(&mut session, target, &outputs);
+                close(&what, &got[0], &y64, PRODUCT);
+                let names = ["dx", "dweight", "dbias"];
+                for ((name, got), want) in names.iter().zip(&got[1..]).zip(&gradients64) {
+                    close(&format!("{what}: {name}"), got, want, PRODUCT);
+                }
+                assert_eq!(bits(&got[0]), bits(&got[4]), "{what}: with and without training");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_reference_of_linear_agrees_with_differences() {
+    let mut random = Random(2);
+    for activation in ACTIVATIONS {
+        let reference = Linear { rows: 5, inputs: 6, out: 4, activation };
+        let [x, weight, bias, dy] =
+            [30, 24, 4, 20].map(|count| wide(&random.outliers(count, 40.0)));
+        let [dx, dweight, dbias] = reference.backward(&x, &weight, &bias, &dy);
+        let value = |x: &[f64], weight: &[f64], bias: &[f64]| {
+            dot(&dy, &reference.forward(x, weight, bias))
+        };
+        check_gradient("dx", &x, &dx, |x| value(x, &weight, &bias));
+        check_gradient("dweight", &weight, &dweight, |weight| value(&x, weight, &bias));
+        check_gradient("dbias", &bias, &dbias, |bias| value(&x, &weight, bias));
+    }
+}
+
+/// Through a product with the identity, GELU alone is left: every element relative to its own
+/// magnitude, down to the tail.
+#[test]
+fn gelu_keeps_its_digits_in_the_tail() {
+    let mut session = session();
+    let values: Vec<f32> = (-9000..=9000).map(|step| step as f32 / 1000.0).collect();
+    let padded: Vec<f32> = values.iter().copied().chain([100.0, -100.0, 0.0]).collect();
+    let count = padded.len() / 4;
+    let identity: Vec<f32> = (0..16).map(|at| f32::from(u8::from(at % 5 == 0))).collect();
+    let four = Size::from(4u32);
+    let mut trial = Trial::new(rows(count));
+    let x = trial.floats("x", [tokens(), four], &padded);
+    let weight = trial.floats("weight", [four, four], &identity);
+    let bias = trial.floats("bias", [four], &[0.0; 4]);
+    let y = ops::linear(&mut trial.graph, x, weight, bias, Activation::Gelu, true).unwrap();
+    let ones = vec![1.0; padded.len()];
+    let found = trial.gradients(y, &ones);
+    let want: Vec<f64> =
+        padded.iter().map(|x| activate(Activation::Gelu, f64::from(*x))).collect();
+    let slopes: Vec<f64> = padded.iter().map(|x| slope(Activation::Gelu, f64::from(*x))).collect();
+    // GELU' is the sum of two terms that cancel at -0.75: it is as exact as its terms.
+    let slope_scale: Vec<f64> = wide(&padded)
+        .iter()
+        .map(|x| normal_distribution(*x) + (x * normal_density(*x)).abs())
+        .collect();
+    // Below 1e-37 float32 itself has no digits left.
+    let floor = |values: &[f64]| values.iter().map(|v| v.abs().max(1e-30)).collect::<Vec<_>>();
+    for target in TARGETS {
+        assert_eq!(trial.shaders(target)[0] == "transpose", target == Target::Cpu);
+        let got = trial.run(&mut session, target, &[y, found[&x]]);
+        close_to(&format!("gelu {target:?}"), &got[0], &want, &floor(&want), POINTWISE);
+        let what = format!("gelu gradient {target:?}");
+        close_to(&what, &got[1], &slopes, &floor(&slope_scale), POINTWISE);
+    }
+}

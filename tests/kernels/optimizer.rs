@@ -1,0 +1,150 @@
+//! Global gradient norm, clip factor and AdamW.
+
+use super::support::*;
+use crisp::graph::ops::{self, Updated};
+use crisp::graph::{Executor, Session};
+use crisp::kernels::optimizer::AdamW;
+use crisp::kernels::{Scalars, Size, Target};
+
+/// norm = sqrt(Σ g²) over all tensors; factor = min(1, limit / (norm + 1e-6)), 1 without a limit.
+#[test]
+fn gradient_norm_and_clip_factor() {
+    let mut session = session();
+    let mut random = Random(50);
+    for counts in [
+        &[1usize][..],
+        &[7],
+        &[64],
+        &[4096, 4097, 1, 65],
+        &[1, 1_300_003, 768, 3],
+        &[1; 300],
+    ] {
+        for limit in [0.0f32, 1.0, 1e6] {
+            let values: Vec<Vec<f32>> =
+                counts.iter().map(|count| random.outliers(*count, 100.0)).collect();
+            let square: f64 = values.iter().flatten().map(|g| f64::from(*g).powi(2)).sum();
+            let norm64 = square.sqrt();
+            let factor64 =
+                if limit > 0.0 { (f64::from(limit) / (norm64 + 1e-6)).min(1.0) } else { 1.0 };
+            let mut trial = Trial::new(rows(1));
+            let gradients: Vec<_> = values
+                .iter()
+                .map(|values| trial.floats("g", [Size::from(values.len() as u64)], values))
+                .collect();
+            let norm = ops::clip(&mut trial.graph, &gradients, limit).unwrap();
+            for target in TARGETS {
+                let got = trial.run(&mut session, target, &[norm]);
+                let what = format!("gradient norm of {} tensors, limit {limit}", counts.len());
+                let want = [norm64, factor64];
+                close_to(&what, &got[0], &want, &want, POINTWISE);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gradient_of_zero_is_clipped_to_zero_without_dividing_by_it() {
+    let mut session = session();
+    let mut trial = Trial::new(rows(1));
+    let gradient = trial.floats("g", [Size::from(5u32)], &[0.0; 5]);
+    let norm = ops::clip(&mut trial.graph, &[gradient], 1.0).unwrap();
+    assert_eq!(trial.run(&mut session, Target::Gpu, &[norm])[0], [0.0, 1.0]);
+}
+
+/// One tensor under `torch.optim.AdamW`, in float64:
+///   w ← w (1 - rate · decay);  m ← β₁ m + (1 - β₁) g;  v ← β₂ v + (1 - β₂) g²;
+///   w ← w - rate · m / (1 - β₁ᵗ) / (sqrt(v / (1 - β₂ᵗ)) + ε)
+struct Reference {
+    weight: Vec<f64>,
+    first: Vec<f64>,
+    second: Vec<f64>,
+}
+
+impl Reference {
+    fn step(&mut self, gradient: &[f64], rate: f64, decay: f64, t: i32) {
+        let (beta1, beta2, epsilon) = (0.9f64, 0.999f64, 1e-8);
+        for (i, g) in gradient.iter().enumerate() {
+            self.weight[i] *= 1.0 - rate * decay;
+            self.first[i] = beta1 * self.first[i] + (1.0 - beta1) * g;
+            self.second[i] = beta2 * self.second[i] + (1.0 - beta2) * g * g;
+            let first = self.first[i] / (1.0 - beta1.powi(t));
+            let second = self.second[i] / (1.0 - beta2.powi(t));
+            self.weight[i] -= rate * first / (second.sqrt() + epsilon);
+        }
+    }
+}
+
+fn check_adamw(session: &mut Session, counts: &[usize], decay: f32, limit: f32, target: Target) {
+    let mut random = Random(51 + counts[0] as u64);
+    let settings = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay };
+    let mut trial = Trial::new(rows(1));
+    let (mut references, mut gradients, mut updated) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, count) in counts.iter().enumerate() {
+        // Parameters live as long as the session, so each case has its own names.
+        let name = format!("{target:?} {decay} {limit} {counts:?} {index}");
+        let weight_values = random.outliers(*count, 100.0);
+        session.set(&name, &weight_values).unwrap();
+        let weight = trial.graph.parameter(&name, &[*count as u64]);
+        let gradient = trial.floats("g", [Size::from(*count as u64)], &vec![0.0; *count]);
+        references.push(Reference {
+            weight: wide(&weight_values),
+            first: vec![0.0; *count],
+            second: vec![0.0; *count],
+        });
+        gradients.push(gradient);
+        updated.push((name, Updated { weight, gradient, settings }));
+    }
+    let norm = ops::clip(&mut trial.graph, &gradients, limit).unwrap();
+    for (_, updated) in &updated {
+        ops::adamw(&mut trial.graph, *updated, norm).unwrap();
+    }
+    let plan = trial.plan(target, trial.sizes, &[norm]);
+    let mut executor = Executor::new(session, plan).unwrap();
+    let mut start: Vec<Vec<f64>> = Vec::new();
+    for t in 1..=6 {
+        start = references.iter().map(|reference| reference.weight.clone()).collect();
+        let rate = 1e-3 * f64::from(7 - t);
+        trial.scalars = Scalars { seed: 0, step: t as u32, learning_rate: rate as f32 };
+        let values: Vec<Vec<f32>> =
+            counts.iter().map(|count| random.outliers(*count, 100.0)).collect();
+        for (gradient, values) in gradients.iter().zip(&values) {
+            trial.replace(*gradient, values);
+        }
+        let square: f64 = values.iter().flatten().map(|g| f64::from(*g).powi(2)).sum();
+        let factor =
+            if limit > 0.0 { (f64::from(limit) / (square.sqrt() + 1e-6)).min(1.0) } else { 1.0 };
+        for (reference, values) in references.iter_mut().zip(&values) {
+            let clipped: Vec<f64> = values.iter().map(|g| f64::from(*g) * factor).collect();
+            reference.step(&clipped, rate, f64::from(decay), t);
+        }
+        trial.step(session, &mut executor, &[norm]);
+    }
+    for (((name, _), reference), start) in updated.iter().zip(&references).zip(&start) {
+        let count = start.len();
+        let what = format!("AdamW of {count}, decay {decay}, limit {limit}");
+        let weight = session.get(name, count).unwrap();
+        close_to(&what, &weight, &reference.weight, &floor(&reference.weight), 1e-6);
+        let first = session.get(&format!("{name} (first moment)"), count).unwrap();
+        close(&format!("{what}: first moment"), &first, &reference.first, POINTWISE);
+        let second = session.get(&format!("{name} (second moment)"), count).unwrap();
+        // 1 - β₂ is 0.001, but for 1.3e-5 of it in float32.
+        let scale = floor(&reference.second);
+        close_to(&format!("{what}: second moment"), &second, &reference.second, &scale, 2e-5);
+    }
+}
+
+fn floor(values: &[f64]) -> Vec<f64> {
+    values.iter().map(|value| value.abs().max(1e-12)).collect()
+}
+
+#[test]
+fn adamw_takes_the_steps_of_torch() {
+    let mut session = session();
+    for target in TARGETS {
+        for counts in [&[1usize][..], &[7, 65, 2], &[5000, 769]] {
+            for (decay, limit) in [(0.0, 0.0), (0.01, 0.0), (0.1, 1.0)] {
+                check_adamw(&mut session, counts, decay, limit, target);
+            }
+        }
+    }
+}
