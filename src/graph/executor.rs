@@ -175,19 +175,14 @@ impl Executor {
         &self.plan
     }
 
-    /// Submits one step and returns at once. `inputs` are written first; `outputs` come back with
-    /// so many elements each.
-    ///
-    /// # Errors
-    /// A batch larger than the plan has room for, or an error that the device has reported.
-    pub fn run(
+    /// Writes the inputs and the parameters of every kernel for one step.
+    fn prepare(
         &mut self,
         session: &Session,
-        sizes: Sizes,
-        scalars: Scalars,
+        sizes: &Sizes,
+        scalars: &Scalars,
         inputs: &[(TensorId, &[u32])],
-        outputs: &[(TensorId, usize)],
-    ) -> Result<Pending> {
+    ) -> Result<()> {
         if sizes.max(self.plan.largest) != self.plan.largest {
             return Err(Error::usage(format!(
                 "a batch of {sizes:?} in a plan for {:?}",
@@ -197,7 +192,7 @@ impl Executor {
         let device = &session.device;
         for (tensor, words) in inputs {
             let planned = &self.plan.tensors[tensor.0 as usize];
-            let wanted = planned.shape.elements().at(&sizes) as usize;
+            let wanted = planned.shape.elements().at(sizes) as usize;
             // Offsets have one word more than there are sentences, and so on.
             if words.len() < wanted || words.len() as u64 * 4 > self.plan.bytes(*tensor) {
                 return Err(Error::usage(format!(
@@ -216,12 +211,71 @@ impl Executor {
         {
             if let Command::Launch(launch) = command {
                 for (place, word) in words.iter_mut().zip(&launch.parameters) {
-                    *place = word.bits(&sizes, &scalars);
+                    *place = word.bits(sizes, scalars);
                 }
             }
         }
         device.write(&self.words, &self.staging);
+        Ok(())
+    }
 
+    /// Runs one step command by command, waiting for the device after each: op, kernel, seconds and
+    /// floating-point operations (of matrix products) of every command.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub fn profile(
+        &mut self,
+        session: &Session,
+        sizes: Sizes,
+        scalars: Scalars,
+        inputs: &[(TensorId, &[u32])],
+    ) -> Result<Vec<(&'static str, &'static str, f64, u64)>> {
+        self.prepare(session, &sizes, &scalars, inputs)?;
+        let device = &session.device;
+        device.wait(None)?;
+        let mut times = Vec::new();
+        for ((op, command), prepared) in self.plan.commands.iter().zip(&self.prepared) {
+            let mut encoder = device.encoder();
+            let kernel = match prepared {
+                Prepared::Clear(buffer) => {
+                    device.clear(&mut encoder, buffer);
+                    "clear"
+                }
+                Prepared::Launch { pipeline, buffers, grid } => {
+                    let workgroups = grid.at(&sizes).map(|count| count as u32);
+                    let mut pass = encoder.begin_compute_pass(&Default::default());
+                    pipeline.dispatch(&mut pass, buffers, workgroups);
+                    match command {
+                        Command::Launch(launch) => launch.shader.name,
+                        Command::Clear(_) => "clear",
+                    }
+                }
+            };
+            let started = std::time::Instant::now();
+            let submission = device.submit(encoder);
+            device.wait(Some(submission))?;
+            let seconds = started.elapsed().as_secs_f64();
+            times.push((*op, kernel, seconds, operations(command, &sizes)));
+        }
+        Ok(times)
+    }
+
+    /// Submits one step and returns at once. `inputs` are written first; `outputs` come back with
+    /// so many elements each.
+    ///
+    /// # Errors
+    /// A batch larger than the plan has room for, or an error that the device has reported.
+    pub fn run(
+        &mut self,
+        session: &Session,
+        sizes: Sizes,
+        scalars: Scalars,
+        inputs: &[(TensorId, &[u32])],
+        outputs: &[(TensorId, usize)],
+    ) -> Result<Pending> {
+        self.prepare(session, &sizes, &scalars, inputs)?;
+        let device = &session.device;
         let mut encoder = device.encoder();
         let mut next = 0;
         while next < self.prepared.len() {

@@ -139,6 +139,22 @@ impl Trainer {
         Ok((result, gradients))
     }
 
+    /// Runs one step command by command: op, kernel, seconds and operations of each.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn profile(
+        &mut self,
+        session: &Session,
+        batch: &Batch,
+        scalars: Scalars,
+    ) -> Result<Vec<(&'static str, &'static str, f64, u64)>> {
+        let mask = BlockMask::new(&self.policy, &batch.offsets);
+        let sizes = distilbert::sizes(batch, &mask);
+        let words = self.inputs.words(batch, &mask);
+        self.executor.profile(session, sizes, scalars, &words)
+    }
+
     /// The plan of a step.
     pub fn plan(&self) -> &Plan {
         self.executor.plan()
