@@ -176,6 +176,12 @@ fn train_eval_predict_and_the_files_between_them() {
         .unwrap();
     assert_eq!(text(&piped.stdout), predicted);
 
+    // A model that is no run's is never replaced.
+    let kept = fs::read(directory.join("model/config.json")).unwrap();
+    let there = train(&model, &data, "model", &["--max-steps", "1", "--overwrite"]);
+    fails(directory, &there, 1, &["config.json", "Choose another --output"]);
+    assert_eq!(fs::read(directory.join("model/config.json")).unwrap(), kept);
+
     // A second run there must be asked for.
     let again = train(&model, &data, "run", &["--epochs", "4"]);
     fails(directory, &again, 1, &["run", "--overwrite", "--resume"]);

@@ -4,12 +4,22 @@
 //! translates it for all three. Chrome's compiler refuses some of what naga accepts;
 //! `tests/chrome/check.mjs` asks it (`make shaders-in-chrome`).
 
+#[path = "support/transformer.rs"]
+#[allow(dead_code)] // the kernels' tests use the rest of it
+mod transformer;
+
+use crisp::graph::Plan;
+use crisp::kernels::attention::Heads;
+use crisp::kernels::matmul::Activation;
+use crisp::kernels::{Command, Sizes, Target};
 use naga::back::{hlsl, msl, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::{env, fs};
+use transformer::Settings;
 
 /// The default limits of WebGPU, which every adapter holds.
 const STORAGE_BUFFERS: usize = 8;
@@ -20,23 +30,68 @@ const WORKGROUP_SIZE: [u32; 3] = [256, 256, 64];
 /// The line that Chrome's compiler requires, and naga refuses, before subgroup functions.
 const ENABLE_SUBGROUPS: &str = "enable subgroups;";
 
-/// The name and text of every shader, as the files stand.
+/// The name and text of every shader: as the files stand, and as plans of real models specialise it.
 fn variants() -> Vec<(String, String)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
     let entries = fs::read_dir(&directory)
         .unwrap_or_else(|why| panic!("{}: cannot list: {why}", directory.display()));
-    let mut texts = Vec::new();
+    let mut texts = BTreeMap::new();
     for entry in entries {
         let path = entry.expect("a directory entry can be read").path();
         if path.extension().is_some_and(|extension| extension == "wgsl") {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let text = fs::read_to_string(&path)
                 .unwrap_or_else(|why| panic!("{}: cannot read: {why}", path.display()));
-            texts.push((name.into_owned(), text));
+            texts.insert(name.into_owned(), text);
         }
     }
-    texts.sort();
-    texts
+    add_specialised(&mut texts);
+    texts.into_iter().collect()
+}
+
+/// Every text that the plans of models of usual shapes are made of: both targets, training and
+/// evaluation, each activation, policy and block, heads of usual and of odd sizes.
+fn add_specialised(texts: &mut BTreeMap<String, String>) {
+    let heads = [(12, 64), (12, 32), (8, 128), (3, 6), (1, 1)];
+    let policies = [
+        "dense",
+        "topk:0.8",
+        "block-topk:0.8,block=4",
+        "block-topk:0.8,block=8",
+        "block-topk:0.8",
+        "block-topk:0.8,block=32",
+    ];
+    for (count, dim) in heads {
+        for policy in policies {
+            for (activation, dropout) in [(Activation::Gelu, 0.1), (Activation::Relu, 0.0)] {
+                let settings = Settings {
+                    vocabulary: 100,
+                    positions: 512,
+                    heads: Heads { count, dim },
+                    inner: u64::from(4 * count * dim),
+                    layers: 1,
+                    classes: 2,
+                    activation,
+                    dropout,
+                    policy: policy.parse().expect("a policy"),
+                };
+                for training in [true, false] {
+                    let step = transformer::step(&settings, training).expect("shapes that fit");
+                    for target in [Target::Cpu, Target::Gpu] {
+                        let largest = Sizes { tokens: 512, sequences: 8, ..Sizes::default() };
+                        let plan = Plan::new(&step.graph, target, largest, &[]).expect("a plan");
+                        for (_, command) in &plan.commands {
+                            let Command::Launch(launch) = command else { continue };
+                            let shader = &launch.shader;
+                            let name = format!("{}-{}.wgsl", shader.name, shader.constants);
+                            let known = texts.insert(name.clone(), shader.text.to_string());
+                            assert!(known.is_none_or(|known| known == *shader.text), "{name}");
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Parses, validates, measures and translates one shader text.
@@ -168,6 +223,9 @@ fn translate(module: &Module, info: &ModuleInfo, policy: BoundsCheckPolicy) -> R
 fn there_are_shaders_and_each_has_its_own_name() {
     let mut names: Vec<String> = variants().into_iter().map(|(name, _)| name).collect();
     assert!(!names.is_empty(), "no shaders/*.wgsl: the other tests here check nothing");
+    // One that only a plan makes: it must not happen that these are lost unnoticed.
+    let (start, constants) = ("attention_forward-", "HEAD_DIM=6u,QUADS=2u,BLOCK=8u");
+    assert!(names.iter().any(|name| name.starts_with(start) && name.contains(constants)));
     let count = names.len();
     names.sort();
     names.dedup();

@@ -57,7 +57,10 @@ impl Device {
                 "{name} needs {bytes} bytes in one piece, and {} binds {} at most",
                 self.adapter.name, self.max_binding_bytes
             ))
-            .remedy("Use a smaller --batch-size or --max-length, or another adapter."));
+            .remedy(
+                "For a weight: another adapter. For what a step computes: a smaller --batch-size or \
+                 --max-length.",
+            ));
         }
         use wgpu::BufferUsages as Usage;
         self.create(name, bytes, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC)

@@ -22,6 +22,9 @@ use std::path::{Path, PathBuf};
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const PROGRESS: &str = "progress.json";
+/// What a run writes into its directory and a new one replaces; the record goes last, so that a
+/// directory that was not quite emptied is still known as a run's.
+const WRITTEN: [&str; 4] = ["metrics.jsonl", "config.json", MODEL, "run.json"];
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -79,6 +82,15 @@ impl RunDirectory {
         self.path.join("metrics.jsonl")
     }
 
+    /// A file or directory here that a run would replace.
+    pub fn occupied_by(&self) -> Option<PathBuf> {
+        WRITTEN
+            .iter()
+            .map(|name| self.path.join(name))
+            .chain([self.checkpoints()])
+            .find(|path| path.exists())
+    }
+
     /// Empties what a former run left here.
     ///
     /// # Errors
@@ -89,7 +101,7 @@ impl RunDirectory {
             fs::remove_dir_all(&checkpoints)
                 .map_err(|why| Error::io(&checkpoints, "remove", &why))?;
         }
-        for name in ["run.json", "metrics.jsonl", "config.json", MODEL] {
+        for name in WRITTEN {
             let path = self.path.join(name);
             if path.exists() {
                 fs::remove_file(&path).map_err(|why| Error::io(&path, "remove", &why))?;

@@ -144,8 +144,8 @@ pub fn train(
     let per_epoch = examples.len().div_ceil(settings.batch_size) as u32;
 
     let directory = RunDirectory { path: task.output.clone() };
-    let resumed = prepare(&task, &directory)?;
     let mut record = run_record(&task, session);
+    let resumed = check_directory(&task, &directory, &record)?;
     task.model.upload(session)?;
     let largest = largest_batch(&examples, &settings, total);
     let mut trainer =
@@ -161,6 +161,11 @@ pub fn train(
         Some(from) => directory.restore(session, &task.model, &from)?,
         None => Progress::default(),
     };
+    // Only now that everything else has worked is a former run replaced.
+    if !task.resume {
+        files::create_dir(&directory.path)?;
+        directory.clear()?;
+    }
     write_json(&directory.record(), &record)?;
     let mut metrics = Metrics::open(&directory.metrics(), progress.step)?;
     let [parameters, activations, inputs] = trainer.planned_bytes();
@@ -287,24 +292,31 @@ pub fn train(
     Ok(outcome)
 }
 
-/// Makes the run directory ready, and says which checkpoint to go on from, if any.
-fn prepare(task: &Task, directory: &RunDirectory) -> Result<Option<PathBuf>> {
-    let record = directory.record();
+/// Looks whether the run may start: says which checkpoint to go on from, if any. Changes nothing.
+fn check_directory(
+    task: &Task,
+    directory: &RunDirectory,
+    record: &Value,
+) -> Result<Option<PathBuf>> {
+    let path = directory.record();
     if task.resume {
-        let text = files::read(&record).map_err(|error| {
+        let text = files::read(&path).map_err(|error| {
             error.remedy(
                 "There is no run to resume there: leave --resume out, or name its --output.",
             )
         })?;
         let found: Value = serde_json::from_slice(&text)
-            .map_err(|why| Error::input(format!("{}: {why}", record.display())))?;
+            .map_err(|why| Error::input(format!("{}: {why}", path.display())))?;
         let former: Settings = serde_json::from_value(found["settings"].clone())
-            .map_err(|why| Error::input(format!("{}: settings: {why}", record.display())))?;
+            .map_err(|why| Error::input(format!("{}: settings: {why}", path.display())))?;
         let mut differences = task.settings.differences(&former);
-        for (name, set) in [("train", &task.train), ("validation", &task.validation)] {
-            if found["data"][name]["fingerprint"] != json!(set.fingerprint) {
+        for name in ["train", "validation"] {
+            if found["data"][name]["fingerprint"] != record["data"][name]["fingerprint"] {
                 differences.push(format!("the {name} data have changed"));
             }
+        }
+        if found["config"] != record["config"] {
+            differences.push("the model's config.json is another".into());
         }
         if !differences.is_empty() {
             return Err(Error::input(format!(
@@ -316,14 +328,25 @@ fn prepare(task: &Task, directory: &RunDirectory) -> Result<Option<PathBuf>> {
         }
         return directory.newest();
     }
-    if record.exists() && !task.overwrite {
-        return Err(Error::input(format!("{}: there is a run already", directory.path.display()))
+    if let Some(found) = directory.occupied_by() {
+        if !path.exists() {
+            // A model that somebody keeps there: no flag of ours may remove it.
+            return Err(Error::input(format!(
+                "{}: it is there already, and not from a run of crisp",
+                found.display()
+            ))
+            .remedy("Choose another --output."));
+        }
+        if !task.overwrite {
+            return Err(Error::input(format!(
+                "{}: there is a run already",
+                directory.path.display()
+            ))
             .remedy(
                 "Choose another --output, go on with --resume, or replace it with --overwrite.",
             ));
+        }
     }
-    files::create_dir(&directory.path)?;
-    directory.clear()?;
     Ok(None)
 }
 
@@ -357,6 +380,7 @@ fn run_record(task: &Task, session: &Session) -> Value {
         "model": task.model_name,
         "fresh_parameters": task.model.weights.fresh,
         "unused_tensors": task.model.weights.unused,
+        "config": serde_json::from_str::<Value>(&task.model.config.to_json()).unwrap_or_default(),
         "settings": task.settings,
         "data": { "train": data(&task.train), "validation": data(&task.validation) },
         "adapter": session.device.adapter,

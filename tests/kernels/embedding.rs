@@ -58,8 +58,7 @@ fn embedding_and_its_gradient() {
         let mut trial = Trial::new(packed.sizes);
         let width = Size::from(columns as u64);
         let words = trial.floats("words", [(vocabulary as u64).into(), width], &word_values);
-        let table =
-            trial.floats("positions", [(positions as u64).into(), width], &position_values);
+        let table = trial.floats("positions", [(positions as u64).into(), width], &position_values);
         let inputs = trial.token_inputs(&packed.batch);
         let y = ops::embedding(&mut trial.graph, words, table, inputs).unwrap();
         let found = trial.gradients(y, &dy_values);

@@ -26,8 +26,7 @@ fn normalized(row: &[f64], epsilon: f64) -> (Vec<f64>, f64) {
 /// dgamma = Σ_rows dy · x̂, dbeta = Σ_rows dy.
 fn backward(z: &[f64], gamma: &[f64], dy: &[f64], epsilon: f64) -> [Vec<f64>; 3] {
     let columns = gamma.len();
-    let (mut dz, mut dgamma, mut dbeta) =
-        (Vec::new(), vec![0.0; columns], vec![0.0; columns]);
+    let (mut dz, mut dgamma, mut dbeta) = (Vec::new(), vec![0.0; columns], vec![0.0; columns]);
     for (row, dy) in z.chunks_exact(columns).zip(dy.chunks_exact(columns)) {
         let (normal, inverse) = normalized(row, epsilon);
         let g: Vec<f64> = dy.iter().zip(gamma).map(|(dy, gamma)| dy * gamma).collect();
@@ -69,8 +68,7 @@ fn layer_norm_and_its_gradient() {
                 .then(|| trial.floats("residual", [tokens(), width], &residual_values));
             let gamma = trial.floats("norm.weight", [width], &gamma_values);
             let beta = trial.floats("norm.bias", [width], &beta_values);
-            let y =
-                ops::layer_norm(&mut trial.graph, x, residual, gamma, beta, epsilon).unwrap();
+            let y = ops::layer_norm(&mut trial.graph, x, residual, gamma, beta, epsilon).unwrap();
             let found = trial.gradients(y, &dy_values);
             for target in TARGETS {
                 let what = format!("layer norm {count} {columns} residual {with_residual}");
@@ -115,8 +113,7 @@ fn the_reference_of_layer_norm_agrees_with_differences() {
     let [z, dy] = [35, 35].map(|count| wide(&random.outliers(count, 40.0)));
     let [gamma, beta] = [7, 7].map(|count| wide(&random.normals(count)));
     let [dz, dgamma, dbeta] = backward(&z, &gamma, &dy, 1e-3);
-    let value =
-        |z: &[f64], gamma: &[f64], beta: &[f64]| dot(&dy, &forward(z, gamma, beta, 1e-3));
+    let value = |z: &[f64], gamma: &[f64], beta: &[f64]| dot(&dy, &forward(z, gamma, beta, 1e-3));
     check_gradient("dz", &z, &dz, |z| value(z, &gamma, &beta));
     check_gradient("dgamma", &gamma, &dgamma, |gamma| value(&z, gamma, &beta));
     check_gradient("dbeta", &beta, &dbeta, |beta| value(&z, &gamma, beta));

@@ -11,14 +11,9 @@ use crisp::kernels::{Scalars, Size, Target};
 fn gradient_norm_and_clip_factor() {
     let mut session = session();
     let mut random = Random(50);
-    for counts in [
-        &[1usize][..],
-        &[7],
-        &[64],
-        &[4096, 4097, 1, 65],
-        &[1, 1_300_003, 768, 3],
-        &[1; 300],
-    ] {
+    for counts in
+        [&[1usize][..], &[7], &[64], &[4096, 4097, 1, 65], &[1, 1_300_003, 768, 3], &[1; 300]]
+    {
         for limit in [0.0f32, 1.0, 1e6] {
             let values: Vec<Vec<f32>> =
                 counts.iter().map(|count| random.outliers(*count, 100.0)).collect();
@@ -100,9 +95,7 @@ fn check_adamw(session: &mut Session, counts: &[usize], decay: f32, limit: f32, 
     }
     let plan = trial.plan(target, trial.sizes, &[norm]);
     let mut executor = Executor::new(session, plan).unwrap();
-    let mut start: Vec<Vec<f64>> = Vec::new();
     for t in 1..=6 {
-        start = references.iter().map(|reference| reference.weight.clone()).collect();
         let rate = 1e-3 * f64::from(7 - t);
         trial.scalars = Scalars { seed: 0, step: t as u32, learning_rate: rate as f32 };
         let values: Vec<Vec<f32>> =
@@ -119,22 +112,20 @@ fn check_adamw(session: &mut Session, counts: &[usize], decay: f32, limit: f32, 
         }
         trial.step(session, &mut executor, &[norm]);
     }
-    for (((name, _), reference), start) in updated.iter().zip(&references).zip(&start) {
-        let count = start.len();
+    for ((name, _), reference) in updated.iter().zip(&references) {
+        let count = reference.weight.len();
         let what = format!("AdamW of {count}, decay {decay}, limit {limit}");
         let weight = session.get(name, count).unwrap();
-        close_to(&what, &weight, &reference.weight, &floor(&reference.weight), 1e-6);
+        // A weight near 0 is as exact as the steps that led there, each of about the rate.
+        let scale: Vec<f64> = reference.weight.iter().map(|w| w.abs().max(5e-3)).collect();
+        close_to(&what, &weight, &reference.weight, &scale, 1e-6);
         let first = session.get(&format!("{name} (first moment)"), count).unwrap();
         close(&format!("{what}: first moment"), &first, &reference.first, POINTWISE);
         let second = session.get(&format!("{name} (second moment)"), count).unwrap();
         // 1 - β₂ is 0.001, but for 1.3e-5 of it in float32.
-        let scale = floor(&reference.second);
+        let scale: Vec<f64> = reference.second.iter().map(|v| v.max(1e-30)).collect();
         close_to(&format!("{what}: second moment"), &second, &reference.second, &scale, 2e-5);
     }
-}
-
-fn floor(values: &[f64]) -> Vec<f64> {
-    values.iter().map(|value| value.abs().max(1e-12)).collect()
 }
 
 #[test]

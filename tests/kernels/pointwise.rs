@@ -44,7 +44,7 @@ fn gradients_of_activations() {
                     _ => [f64::from(x > 0.0), 0.0],
                 };
                 want.push(dy * (terms[0] + terms[1]));
-                scale.push((dy * (terms[0] + terms[1].abs())).abs().max(1e-30));
+                scale.push(dy.abs() * (terms[0] + terms[1].abs()).max(1e-12));
             }
             let mut trial = Trial::new(rows(count));
             let x = trial.floats("x", [tokens()], &x_values);

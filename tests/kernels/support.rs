@@ -59,9 +59,11 @@ impl Random {
     /// Normal numbers, of which one in fifty, and at least one, is `30..largest` times larger: what
     /// the hidden states of a transformer look like.
     pub fn outliers(&mut self, count: usize, largest: f64) -> Vec<f32> {
-        let mut values = self.normals(count);
+        let normals = self.normals(count);
+        let mut values = normals.clone();
         for _ in 0..count.div_ceil(50) {
-            values[self.below(count)] *= (30.0 + (largest - 30.0) * self.uniform()) as f32;
+            let at = self.below(count);
+            values[at] = normals[at] * (30.0 + (largest - 30.0) * self.uniform()) as f32;
         }
         values
     }

@@ -1,0 +1,538 @@
+//! Attention over block masks, and its gradients.
+
+use super::reference::{check_gradient, dot, is_kept, pcg4d};
+use super::support::*;
+use crisp::graph::{Session, ops};
+use crisp::kernels::attention::Heads;
+use crisp::kernels::mask::{Mask, bits_words};
+use crisp::kernels::pointwise::Dropout;
+use crisp::kernels::{Scalars, Size, Symbol, Target, TensorId};
+use crisp::sparsity::{BlockMask, Policy};
+
+/// Attention of one batch in float64, over explicit masks.
+pub struct Reference {
+    heads: Heads,
+    tokens: usize,
+    /// For each head `[tokens, tokens]`: which keys a query keeps.
+    masks: Vec<Vec<bool>>,
+    /// For each head `[tokens, tokens]`: what dropout multiplies a weight with.
+    factors: Option<Vec<Vec<f64>>>,
+}
+
+impl Reference {
+    fn width(&self) -> usize {
+        (self.heads.count * self.heads.dim) as usize
+    }
+
+    /// Query (0), key (1) or value (2) of a token, as a range of `qkv [tokens, 3 · heads · dim]`.
+    fn part(&self, which: usize, head: usize, token: usize) -> std::ops::Range<usize> {
+        let dim = self.heads.dim as usize;
+        let start = (token * 3 + which) * self.width() + head * dim;
+        start..start + dim
+    }
+
+    /// Keys that a query keeps, and softmax(query · key / sqrt(dim)) over them.
+    fn weights(&self, qkv: &[f64], head: usize, query: usize) -> Vec<(usize, f64)> {
+        let scale = 1.0 / f64::from(self.heads.dim).sqrt();
+        let kept = (0..self.tokens).filter(|key| self.masks[head][query * self.tokens + key]);
+        let scores: Vec<(usize, f64)> = kept
+            .map(|key| {
+                let product = dot(&qkv[self.part(0, head, query)], &qkv[self.part(1, head, key)]);
+                (key, product * scale)
+            })
+            .collect();
+        let largest = scores.iter().map(|score| score.1).fold(f64::MIN, f64::max);
+        let total: f64 = scores.iter().map(|score| (score.1 - largest).exp()).sum();
+        scores.into_iter().map(|(key, score)| (key, (score - largest).exp() / total)).collect()
+    }
+
+    fn factor(&self, head: usize, query: usize, key: usize) -> f64 {
+        self.factors.as_ref().map_or(1.0, |factors| factors[head][query * self.tokens + key])
+    }
+
+    /// out = Σ_keys dropout(p) · value.
+    fn forward(&self, qkv: &[f64]) -> Vec<f64> {
+        let dim = self.heads.dim as usize;
+        let mut out = vec![0.0; self.tokens * self.width()];
+        for head in 0..self.heads.count as usize {
+            for query in 0..self.tokens {
+                let to = &mut out[query * self.width() + head * dim..][..dim];
+                for (key, weight) in self.weights(qkv, head, query) {
+                    let weight = weight * self.factor(head, query, key);
+                    let value = &qkv[self.part(2, head, key)];
+                    to.iter_mut().zip(value).for_each(|(to, value)| *to += weight * value);
+                }
+            }
+        }
+        out
+    }
+
+    /// With dp = dropout(dout · value): dscore = p (dp - Σ p dp) / sqrt(dim);
+    /// dquery = Σ_keys dscore · key, dkey = Σ_queries dscore · query,
+    /// dvalue = Σ_queries dropout(p) · dout.
+    fn backward(&self, qkv: &[f64], dout: &[f64]) -> Gradient {
+        let dim = self.heads.dim as usize;
+        let scale = 1.0 / f64::from(self.heads.dim).sqrt();
+        let mut gradient = Gradient { dqkv: vec![0.0; qkv.len()], terms: vec![0.0; qkv.len()] };
+        for head in 0..self.heads.count as usize {
+            for query in 0..self.tokens {
+                let dout = &dout[query * self.width() + head * dim..][..dim];
+                let weights = self.weights(qkv, head, query);
+                let dweight = |key: usize| {
+                    self.factor(head, query, key) * dot(dout, &qkv[self.part(2, head, key)])
+                };
+                let shared: f64 = weights.iter().map(|(key, p)| p * dweight(*key)).sum();
+                // The magnitudes of what dp - Σ p dp is the difference of.
+                let terms = |key: usize| {
+                    let value = &qkv[self.part(2, head, key)];
+                    let sum: f64 = value.iter().zip(dout).map(|(a, b)| (a * b).abs()).sum();
+                    self.factor(head, query, key) * sum
+                };
+                let shared_terms: f64 = weights.iter().map(|(key, p)| p * terms(*key)).sum();
+                for (key, weight) in weights {
+                    let dscore = weight * (dweight(key) - shared) * scale;
+                    let magnitude = weight * (terms(key) + shared_terms) * scale;
+                    let (to_query, to_key) = (self.part(0, head, query), self.part(1, head, key));
+                    gradient.add(to_query.clone(), &qkv[to_key.clone()], dscore, magnitude);
+                    gradient.add(to_key, &qkv[to_query], dscore, magnitude);
+                    let dropped = weight * self.factor(head, query, key);
+                    gradient.add(self.part(2, head, key), dout, dropped, dropped);
+                }
+            }
+        }
+        gradient
+    }
+}
+
+/// The gradient of `qkv`, and how large the terms are of which each element is the sum: where a
+/// row has one key, or one that outweighs all others, the terms cancel and leave only rounding.
+struct Gradient {
+    dqkv: Vec<f64>,
+    terms: Vec<f64>,
+}
+
+impl Gradient {
+    fn add(&mut self, to: std::ops::Range<usize>, values: &[f64], factor: f64, magnitude: f64) {
+        for (to, value) in to.zip(values) {
+            self.dqkv[to] += factor * value;
+            self.terms[to] += magnitude * value.abs();
+        }
+    }
+}
+
+/// What the generator makes of each weight: 0, or 1 / (1 - p).
+fn dropout_factors(
+    packed: &Packed,
+    heads: Heads,
+    settings: Dropout,
+    scalars: Scalars,
+) -> Vec<Vec<f64>> {
+    let places = packed.places();
+    let one_head = |head: u32| {
+        let mut factors = Vec::new();
+        for (sequence, query) in &places {
+            for (_, key) in &places {
+                let word = pcg4d([
+                    scalars.seed as u32 ^ (settings.site << 16),
+                    (scalars.seed >> 32) as u32 ^ scalars.step,
+                    (*sequence as u32) << 16 | *query as u32,
+                    head << 16 | *key as u32,
+                ])[0];
+                let kept = is_kept(word, settings.probability);
+                let scale = 1.0 / (1.0 - f64::from(settings.probability));
+                factors.push(if kept { scale } else { 0.0 });
+            }
+        }
+        factors
+    };
+    (0..heads.count).map(one_head).collect()
+}
+
+/// Random query, key and value. Queries and keys have outliers that make scores of about a hundred,
+/// values have larger ones.
+pub fn random_qkv(heads: Heads, tokens: usize, random: &mut Random) -> Vec<f32> {
+    let width = (heads.count * heads.dim) as usize;
+    let mut qkv = Vec::new();
+    for _ in 0..tokens {
+        qkv.extend(random.outliers(2 * width, 40.0).iter().map(|x| x * 0.5));
+        qkv.extend(random.outliers(width, 100.0));
+    }
+    qkv
+}
+
+pub fn qkv_shape(heads: Heads) -> [Size; 2] {
+    [tokens(), Size::from(3 * heads.count * heads.dim)]
+}
+
+/// The masks of all heads, with what the device wrote for them.
+pub fn expand(mask: &BlockMask, heads: Heads, lists: &[u32], bits: &[u32]) -> Vec<Vec<bool>> {
+    // Heads share what the device did not write.
+    let of_head = |words: &[u32], head: usize| {
+        let stride = words.len() / heads.count as usize;
+        words[head * stride..][..stride].to_vec()
+    };
+    (0..heads.count as usize)
+        .map(|head| {
+            let lists = if lists.is_empty() { mask.lists.clone() } else { of_head(lists, head) };
+            mask.expand(&lists, &of_head(bits, head))
+        })
+        .collect()
+}
+
+/// Compares forward and gradient with the reference over the mask that the policy has chosen.
+fn check_policy(
+    session: &mut Session,
+    lengths: &[usize],
+    heads: Heads,
+    policy: &str,
+    dropout: Option<Dropout>,
+) {
+    let policy: Policy = policy.parse().unwrap();
+    let mut random = Random(60 + u64::from(heads.count * heads.dim));
+    let packed = Packed::new(lengths, &policy, 10, &mut random);
+    let qkv_values = random_qkv(heads, packed.tokens(), &mut random);
+    let width = (heads.count * heads.dim) as usize;
+    let dout_values = random.outliers(packed.tokens() * width, 60.0);
+
+    let mut trial = Trial::new(packed.sizes);
+    trial.scalars = Scalars { seed: 0xfeed_0000_0042, step: 3, learning_rate: 0.0 };
+    let qkv = trial.floats("qkv", qkv_shape(heads), &qkv_values);
+    let inputs = trial.mask_inputs(&packed.mask);
+    let mask = ops::mask(&mut trial.graph, &policy, heads, qkv, inputs).unwrap();
+    let out = ops::attention(&mut trial.graph, heads, dropout, mask, qkv).unwrap();
+    let found = trial.gradients(out, &dout_values);
+    let mut outputs = vec![out, found[&qkv]];
+    let of_device = match policy {
+        Policy::Dense => None,
+        Policy::Topk { .. } => mask.bits,
+        Policy::BlockTopk { .. } => Some(mask.lists),
+    };
+    outputs.extend(of_device);
+    for target in TARGETS {
+        let mut got = trial.run_words(session, target, &outputs);
+        let chosen = of_device.map(|_| got.pop().unwrap()).unwrap_or_default();
+        let masks = match policy {
+            Policy::BlockTopk { .. } => expand(&packed.mask, heads, &chosen, &[]),
+            _ => expand(&packed.mask, heads, &[], &chosen),
+        };
+        let factors =
+            dropout.map(|settings| dropout_factors(&packed, heads, settings, trial.scalars));
+        let reference = Reference { heads, tokens: packed.tokens(), masks, factors };
+        let floats = |words: &[u32]| words.iter().map(|w| f32::from_bits(*w)).collect::<Vec<_>>();
+        let dropped = dropout.map_or(0.0, |dropout| dropout.probability);
+        let what = format!("attention {policy} {heads:?} {lengths:?} dropout {dropped} {target:?}");
+        let (qkv64, dout64) = (wide(&qkv_values), wide(&dout_values));
+        close(&what, &floats(&got[0]), &reference.forward(&qkv64), PRODUCT);
+        check_parts(&what, heads, &floats(&got[1]), &reference.backward(&qkv64, &dout64));
+    }
+}
+
+/// Query, key and value apart: their gradients differ in size.
+fn check_parts(what: &str, heads: Heads, got: &[f32], want: &Gradient) {
+    for (which, name) in ["dquery", "dkey", "dvalue"].iter().enumerate() {
+        let what = format!("{what}: {name}");
+        let (got, terms) = (part(heads, which, got), part(heads, which, &want.terms));
+        let floor: Vec<f64> = terms.iter().map(|term| term.max(1e-30)).collect();
+        close_to(&what, &got, &part(heads, which, &want.dqkv), &floor, PRODUCT);
+    }
+}
+
+/// The query's (0), key's (1) or value's (2) part of all tokens.
+fn part<T: Copy>(heads: Heads, which: usize, qkv: &[T]) -> Vec<T> {
+    let width = (heads.count * heads.dim) as usize;
+    qkv.chunks_exact(width).skip(which).step_by(3).flatten().copied().collect()
+}
+
+const HEADS: [Heads; 4] = [
+    Heads { count: 1, dim: 6 },
+    Heads { count: 3, dim: 6 },
+    Heads { count: 3, dim: 32 },
+    Heads { count: 12, dim: 64 },
+];
+
+fn check_policies(policies: &[&str], dropout: Option<Dropout>) {
+    let mut session = session();
+    for heads in HEADS {
+        for policy in policies {
+            for lengths in [&[1][..], &LENGTHS] {
+                check_policy(&mut session, lengths, heads, policy, dropout);
+            }
+        }
+    }
+}
+
+#[test]
+fn dense_attention_and_its_gradient() {
+    check_policies(&["dense"], None);
+}
+
+#[test]
+fn topk_attention_and_its_gradient() {
+    check_policies(&["topk:0.5", "topk:0.8", "topk:0.5,over=20"], None);
+}
+
+#[test]
+fn block_topk_attention_and_its_gradient() {
+    check_policies(&["block-topk:0.6,block=8", "block-topk:0.5", "block-topk:0.5,block=32"], None);
+}
+
+#[test]
+fn attention_with_dropout_and_its_gradient() {
+    let dropout = Dropout { probability: 0.3, site: 9 };
+    check_policies(&["dense", "topk:0.5", "block-topk:0.6,block=8"], Some(dropout));
+}
+
+/// Without outliers nothing cancels: each element is as exact as the tensor's typical one.
+#[test]
+fn attention_of_ordinary_values() {
+    let mut session = session();
+    for heads in HEADS {
+        let mut random = Random(65);
+        let packed = Packed::new(&LENGTHS, &Policy::Dense, 10, &mut random);
+        let count = packed.tokens();
+        let width = (heads.count * heads.dim) as usize;
+        let (qkv_values, dout) = (random.normals(count * 3 * width), random.normals(count * width));
+        let mut trial = Trial::new(packed.sizes);
+        let qkv = trial.floats("qkv", qkv_shape(heads), &qkv_values);
+        let inputs = trial.mask_inputs(&packed.mask);
+        let mask = ops::mask(&mut trial.graph, &Policy::Dense, heads, qkv, inputs).unwrap();
+        let outputs = attention_and_gradient(&mut trial, heads, mask, qkv, &dout);
+        let got = trial.run(&mut session, Target::Gpu, &outputs);
+        let dense = packed.mask.expand(&packed.mask.lists, &[]);
+        let masks = vec![dense; heads.count as usize];
+        let reference = Reference { heads, tokens: count, masks, factors: None };
+        let (qkv64, dout64) = (wide(&qkv_values), wide(&dout));
+        let what = format!("ordinary attention {heads:?}");
+        close(&what, &got[0], &reference.forward(&qkv64), PRODUCT);
+        let want = reference.backward(&qkv64, &dout64).dqkv;
+        for (which, name) in ["dquery", "dkey", "dvalue"].iter().enumerate() {
+            let (got, want) = (part(heads, which, &got[1]), part(heads, which, &want));
+            close(&format!("{what}: {name}"), &got, &want, PRODUCT);
+        }
+    }
+}
+
+#[test]
+fn attention_with_other_head_sizes() {
+    let mut session = session();
+    for dim in [1, 2, 3, 5, 7, 128] {
+        let heads = Heads { count: 2, dim };
+        check_policy(&mut session, &[1, 19, 5], heads, "dense", None);
+        check_policy(&mut session, &[1, 19, 5], heads, "topk:0.5", None);
+        check_policy(&mut session, &[1, 19, 5], heads, "block-topk:0.5,block=4", None);
+    }
+}
+
+#[test]
+fn dropping_with_probability_zero_changes_no_bit() {
+    let mut session = session();
+    let heads = Heads { count: 3, dim: 6 };
+    let mut random = Random(61);
+    let packed = Packed::new(&LENGTHS, &Policy::Dense, 10, &mut random);
+    let mut trial = Trial::new(packed.sizes);
+    let qkv_values = random_qkv(heads, packed.tokens(), &mut random);
+    let qkv = trial.floats("qkv", qkv_shape(heads), &qkv_values);
+    let inputs = trial.mask_inputs(&packed.mask);
+    let mask = ops::mask(&mut trial.graph, &Policy::Dense, heads, qkv, inputs).unwrap();
+    let zero = Some(Dropout { probability: 0.0, site: 1 });
+    let dropped = ops::attention(&mut trial.graph, heads, zero, mask, qkv).unwrap();
+    let plain = ops::attention(&mut trial.graph, heads, None, mask, qkv).unwrap();
+    let got = trial.run_words(&mut session, Target::Gpu, &[dropped, plain]);
+    assert!(got[0] == got[1]);
+}
+
+/// A mask that the test has written: lists and bits of each head, as inputs.
+struct HandMade {
+    lists: Vec<u32>,
+    transposed: Vec<u32>,
+    bits: Vec<u32>,
+}
+
+impl HandMade {
+    /// `entries(head, query block, key block)`: whether the pair is visited, and if only in part the
+    /// bits of each of its rows.
+    fn new(
+        mask: &BlockMask,
+        heads: Heads,
+        mut entries: impl FnMut(u32, u32, u32) -> Option<Option<Vec<u32>>>,
+    ) -> Self {
+        let list_words = mask.lists.len();
+        let bits_words = (mask.pair_count() * mask.block) as usize;
+        let count = heads.count as usize;
+        let mut made = Self {
+            lists: vec![0; count * list_words],
+            transposed: vec![0; count * list_words],
+            bits: vec![0; count * bits_words],
+        };
+        let block = |index: u32| &mask.blocks[index as usize * 8..][..8];
+        let push = |lists: &mut [u32], head: usize, at: u32, entry: u32| {
+            let list = head * list_words + block(at)[6] as usize + at as usize;
+            lists[list] += 1;
+            lists[list + lists[list] as usize] = entry;
+        };
+        for head in 0..heads.count {
+            for query in 0..mask.block_count() {
+                let [first, blocks, first_pair] =
+                    [block(query)[4], block(query)[5], block(query)[6]];
+                for key in first..first + blocks {
+                    let Some(partial) = entries(head, query, key) else { continue };
+                    let flag = if partial.is_some() { BlockMask::PARTIAL } else { 0 };
+                    push(&mut made.lists, head as usize, query, key | flag);
+                    push(&mut made.transposed, head as usize, key, query | flag);
+                    let pair = (first_pair + key - first) as usize;
+                    let to = head as usize * bits_words + pair * mask.block as usize;
+                    for (row, word) in partial.into_iter().flatten().enumerate() {
+                        made.bits[to + row] = word;
+                    }
+                }
+            }
+        }
+        made
+    }
+
+    fn inputs(&self, trial: &mut Trial, mask: &BlockMask, heads: Heads) -> Mask {
+        let shared = trial.mask_inputs(mask);
+        let count = Size::from(heads.count);
+        let list_words = Size::from(Symbol::ListWords);
+        let words = bits_words(mask.block);
+        Mask {
+            blocks: shared.blocks,
+            lists: trial.words("own lists", [count, list_words], &self.lists),
+            transposed: trial.words("own transposed", [count, list_words], &self.transposed),
+            bits: Some(trial.words("own bits", [count, words], &self.bits)),
+            list_stride: list_words,
+            bits_stride: words,
+            block: mask.block,
+        }
+    }
+}
+
+/// Attention over a mask, and the gradient of `qkv`.
+fn attention_and_gradient(
+    trial: &mut Trial,
+    heads: Heads,
+    mask: Mask,
+    qkv: TensorId,
+    dout: &[f32],
+) -> [TensorId; 2] {
+    let out = ops::attention(&mut trial.graph, heads, None, mask, qkv).unwrap();
+    let found = trial.gradients(out, dout);
+    [out, found[&qkv]]
+}
+
+#[test]
+fn a_mask_of_all_pairs_gives_the_dense_result_bit_for_bit() {
+    let mut session = session();
+    let mut random = Random(62);
+    for heads in HEADS {
+        for policy in ["block-topk:0.5,block=8", "dense", "block-topk:0.5,block=32"] {
+            // The policy only gives the size of the blocks: its lists are those of a dense mask.
+            let policy: Policy = policy.parse().unwrap();
+            let packed = Packed::new(&LENGTHS, &policy, 10, &mut random);
+            let qkv_values = random_qkv(heads, packed.tokens(), &mut random);
+            let width = (heads.count * heads.dim) as usize;
+            let dout = random.outliers(packed.tokens() * width, 60.0);
+            let all = HandMade::new(&packed.mask, heads, |_, _, _| {
+                Some(Some(vec![u32::MAX; 32.min(policy.block() as usize)]))
+            });
+
+            let mut trial = Trial::new(packed.sizes);
+            let qkv = trial.floats("qkv", qkv_shape(heads), &qkv_values);
+            let own = all.inputs(&mut trial, &packed.mask, heads);
+            let shared = trial.mask_inputs(&packed.mask);
+            let dense = Mask {
+                blocks: shared.blocks,
+                lists: shared.lists,
+                transposed: shared.transposed,
+                bits: None,
+                list_stride: 0u32.into(),
+                bits_stride: 0u32.into(),
+                block: policy.block(),
+            };
+            let own = attention_and_gradient(&mut trial, heads, own, qkv, &dout);
+            let dense = attention_and_gradient(&mut trial, heads, dense, qkv, &dout);
+            let outputs = [own[0], dense[0], own[1], dense[1]];
+            let got = trial.run_words(&mut session, Target::Gpu, &outputs);
+            assert!(got[0] == got[1], "{heads:?} block {}: out", policy.block());
+            assert!(got[2] == got[3], "{heads:?} block {}: gradient", policy.block());
+        }
+    }
+}
+
+/// Random masks of each head: pairs left out, full and partial, and rows and keys that no entry
+/// reaches. Those are zero, and so are their gradients.
+#[test]
+fn any_mask_and_rows_without_keys() {
+    let mut session = session();
+    let mut random = Random(63);
+    for heads in [Heads { count: 3, dim: 6 }, Heads { count: 2, dim: 64 }] {
+        for block in [4u32, 8, 16, 32] {
+            let policy: Policy = format!("block-topk:0.5,block={block}").parse().unwrap();
+            let packed = Packed::new(&[1, 7, 65, 16, 17, 33, 2], &policy, 10, &mut random);
+            let count = packed.tokens();
+            let qkv_values = random_qkv(heads, count, &mut random);
+            let width = (heads.count * heads.dim) as usize;
+            let dout = random.outliers(count * width, 60.0);
+            let made = HandMade::new(&packed.mask, heads, |_, query, _| {
+                let row = |random: &mut Random| match random.below(3) {
+                    0 => 0,
+                    1 => random.bits() as u32,
+                    _ => (random.bits() & random.bits()) as u32,
+                };
+                // The first block, a sentence of one token, visits nothing at all.
+                match random.below(4) {
+                    _ if query == 0 => None,
+                    0 => None,
+                    1 => Some(None),
+                    _ => Some(Some((0..block).map(|_| row(&mut random)).collect())),
+                }
+            });
+            let masks = expand(&packed.mask, heads, &made.lists, &made.bits);
+            let empty = |head: usize, query: usize| {
+                masks[head][query * count..][..count].iter().all(|kept| !kept)
+            };
+            let mut empty_rows = 0;
+            let mut trial = Trial::new(packed.sizes);
+            let qkv = trial.floats("qkv", qkv_shape(heads), &qkv_values);
+            let mask = made.inputs(&mut trial, &packed.mask, heads);
+            let outputs = attention_and_gradient(&mut trial, heads, mask, qkv, &dout);
+            let got = trial.run(&mut session, Target::Gpu, &outputs);
+            let dim = heads.dim as usize;
+            for head in 0..heads.count as usize {
+                for query in (0..count).filter(|query| empty(head, *query)) {
+                    empty_rows += 1;
+                    let row = &got[0][query * width + head * dim..][..dim];
+                    assert!(row.iter().all(|x| *x == 0.0), "out of an empty row: {row:?}");
+                    let row = &got[1][query * 3 * width + head * dim..][..dim];
+                    assert!(row.iter().all(|x| *x == 0.0), "dquery of an empty row: {row:?}");
+                }
+            }
+            assert!(empty_rows > 3, "the masks were to have rows without keys");
+            let reference = Reference { heads, tokens: count, masks: masks.clone(), factors: None };
+            let what = format!("attention over random masks, {heads:?}, block {block}");
+            let (qkv64, dout64) = (wide(&qkv_values), wide(&dout));
+            close(&what, &got[0], &reference.forward(&qkv64), PRODUCT);
+            check_parts(&what, heads, &got[1], &reference.backward(&qkv64, &dout64));
+        }
+    }
+}
+
+#[test]
+fn the_reference_of_attention_agrees_with_differences() {
+    let heads = Heads { count: 2, dim: 3 };
+    let mut random = Random(64);
+    let packed = Packed::new(&[1, 4, 3], &Policy::Dense, 10, &mut random);
+    let count = packed.tokens();
+    let dense = packed.mask.expand(&packed.mask.lists, &[]);
+    let masks =
+        (0..2).map(|_| dense.iter().map(|kept| *kept && random.below(3) > 0).collect()).collect();
+    let settings = Dropout { probability: 0.25, site: 1 };
+    let scalars = Scalars { seed: 1, step: 1, learning_rate: 0.0 };
+    let factors = Some(dropout_factors(&packed, heads, settings, scalars));
+    let reference = Reference { heads, tokens: count, masks, factors };
+    let qkv = wide(&random.normals(count * 18));
+    let dout = wide(&random.outliers(count * 6, 40.0));
+    check_gradient("dqkv", &qkv, &reference.backward(&qkv, &dout).dqkv, |qkv| {
+        dot(&dout, &reference.forward(qkv))
+    });
+}

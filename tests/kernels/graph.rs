@@ -1,0 +1,464 @@
+//! Plans and their execution as a whole: memory, batches of other sizes, determinism, and what the
+//! errors say.
+
+use super::support::*;
+use super::transformer::{self, Settings, Step};
+use crisp::error::Error;
+use crisp::gpu::Device;
+use crisp::graph::{Executor, Graph, Place, Plan, Session, ops};
+use crisp::kernels::attention::Heads;
+use crisp::kernels::matmul::Activation;
+use crisp::kernels::optimizer::AdamW;
+use crisp::kernels::pointwise::Dropout;
+use crisp::kernels::{Command, Scalars, Size, Sizes, Target, TensorId};
+use crisp::sparsity::Policy;
+
+const POLICIES: [&str; 3] = ["dense", "topk:0.5", "block-topk:0.5,block=8"];
+
+fn settings(policy: &str) -> Settings {
+    Settings {
+        vocabulary: 40,
+        positions: 70,
+        heads: Heads { count: 3, dim: 8 },
+        inner: 52,
+        layers: 2,
+        classes: 2,
+        activation: Activation::Gelu,
+        dropout: 0.1,
+        policy: policy.parse().unwrap(),
+    }
+}
+
+/// Fresh weights, so that every run of a step starts from the same ones.
+fn set_weights(session: &mut Session, step: &Step) {
+    let mut random = Random(80);
+    for weight in &step.weights {
+        let count = step.graph.shape(*weight).elements().factor as usize;
+        let name = step.graph.name(*weight);
+        session.set(name, &random.normals(count)).unwrap();
+        for moment in ["first", "second"] {
+            session.set(&format!("{name} ({moment} moment)"), &vec![0.0; count]).unwrap();
+        }
+    }
+}
+
+/// The words of the outputs, and of the updated weights, after one step of this batch in a plan.
+fn run(
+    session: &mut Session,
+    step: &Step,
+    packed: &Packed,
+    plan: Plan,
+    outputs: &[TensorId],
+) -> Vec<Vec<u32>> {
+    set_weights(session, step);
+    let mut executor = Executor::new(session, plan).unwrap();
+    let mut got = submit(session, step, packed, &mut executor, &sized(step, packed, outputs));
+    for weight in &step.weights {
+        let count = step.graph.shape(*weight).elements().factor as usize;
+        got.push(bits(&session.get(step.graph.name(*weight), count).unwrap()));
+    }
+    got
+}
+
+/// The outputs, with as many elements as they have in this batch.
+fn sized(step: &Step, packed: &Packed, outputs: &[TensorId]) -> Vec<(TensorId, usize)> {
+    let count = |id: &TensorId| step.graph.shape(*id).elements().at(&packed.sizes) as usize;
+    outputs.iter().map(|id| (*id, count(id))).collect()
+}
+
+/// One step of this batch; the words of the outputs.
+fn submit(
+    session: &Session,
+    step: &Step,
+    packed: &Packed,
+    executor: &mut Executor,
+    outputs: &[(TensorId, usize)],
+) -> Vec<Vec<u32>> {
+    let (tokens, batch) = (step.tokens, &packed.batch);
+    let inputs: [(TensorId, &[u32]); 10] = [
+        (tokens.ids, &batch.ids),
+        (tokens.places, &batch.places),
+        (tokens.offsets, &batch.offsets),
+        (tokens.sorted.tokens, &batch.sorted_tokens),
+        (tokens.sorted.segments, &batch.segments),
+        (tokens.sorted.ids, &batch.segment_ids),
+        (step.mask.blocks, &packed.mask.blocks),
+        (step.mask.lists, &packed.mask.lists),
+        (step.mask.transposed, &packed.mask.transposed),
+        (step.labels, &batch.labels),
+    ];
+    let scalars = Scalars { seed: 5, step: 1, learning_rate: 1e-3 };
+    executor
+        .run(session, packed.sizes, scalars, &inputs, outputs)
+        .and_then(|pending| pending.wait(session))
+        .unwrap_or_else(|why| panic!("{why}"))
+}
+
+fn wanted(step: &Step) -> Vec<TensorId> {
+    [step.logits, step.loss, step.norm].into_iter().chain(step.gradients.iter().copied()).collect()
+}
+
+fn is_finite(words: &[Vec<u32>]) -> bool {
+    words.iter().flatten().all(|word| f32::from_bits(*word).is_finite())
+}
+
+/// First and last command that touches each tensor of a slot; outputs stay to the end.
+fn lifetimes(plan: &Plan, outputs: &[TensorId]) -> Vec<(TensorId, usize, usize, usize)> {
+    let mut lives: Vec<(TensorId, usize, usize, usize)> = Vec::new();
+    for (index, (_, command)) in plan.commands.iter().enumerate() {
+        let touched: Vec<TensorId> = match command {
+            Command::Clear(tensor) => vec![*tensor],
+            Command::Launch(launch) => launch.buffers.iter().map(|buffer| buffer.0).collect(),
+        };
+        for tensor in touched {
+            let Place::Slot(slot) = plan.tensors[tensor.0 as usize].place else { continue };
+            match lives.iter_mut().find(|life| life.0 == tensor) {
+                Some(life) => life.3 = index,
+                None => lives.push((tensor, slot, index, index)),
+            }
+        }
+    }
+    for life in &mut lives {
+        if outputs.contains(&life.0) {
+            life.3 = usize::MAX;
+        }
+    }
+    lives
+}
+
+#[test]
+fn tensors_that_are_alive_together_never_share_memory() {
+    let packed = Packed::new(&LENGTHS, &Policy::Dense, 40, &mut Random(81));
+    for policy in POLICIES {
+        for target in TARGETS {
+            let step = transformer::step(&settings(policy), true).unwrap();
+            let outputs = wanted(&step);
+            let plan = Plan::new(&step.graph, target, packed.sizes, &outputs).unwrap();
+            let lives = lifetimes(&plan, &outputs);
+            assert!(lives.len() > 50, "{} tensors are too few to test with", lives.len());
+            for (index, (tensor, slot, first, last)) in lives.iter().enumerate() {
+                assert!(
+                    plan.bytes(*tensor) <= plan.slots[*slot],
+                    "{} does not fit its slot",
+                    plan.tensors[tensor.0 as usize].name
+                );
+                for (other, other_slot, other_first, other_last) in &lives[index + 1..] {
+                    assert!(
+                        slot != other_slot || last < other_first || other_last < first,
+                        "{} and {} share slot {slot}",
+                        plan.tensors[tensor.0 as usize].name,
+                        plan.tensors[other.0 as usize].name
+                    );
+                }
+            }
+            let apart: u64 = lives.iter().map(|life| plan.bytes(life.0)).sum();
+            let shared = plan.total_bytes(Place::Slot(0));
+            assert!(shared < apart / 2 + apart / 4, "{shared} of {apart} bytes: little is shared");
+        }
+    }
+}
+
+/// A value is written before it is read: nothing is left over from the step before.
+#[test]
+fn commands_write_before_they_read() {
+    use crisp::gpu::Access;
+    for policy in POLICIES {
+        for target in TARGETS {
+            let step = transformer::step(&settings(policy), true).unwrap();
+            let plan = Plan::new(&step.graph, target, rows(4), &wanted(&step)).unwrap();
+            let mut written = Vec::new();
+            for (op, command) in &plan.commands {
+                let buffers = match command {
+                    Command::Clear(tensor) => vec![(*tensor, Access::Write)],
+                    Command::Launch(launch) => launch.buffers.clone(),
+                };
+                for (tensor, access) in buffers {
+                    let planned = &plan.tensors[tensor.0 as usize];
+                    if access == Access::Write {
+                        written.push(tensor);
+                    } else if matches!(planned.place, Place::Slot(_)) {
+                        assert!(written.contains(&tensor), "{op} reads {} first", planned.name);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Sharing memory, room for a larger batch and a second run change no bit of any result.
+#[test]
+fn memory_room_and_repetition_change_no_bit() {
+    let mut session = session();
+    for policy in POLICIES {
+        let mut random = Random(82);
+        let settings = settings(policy);
+        let packed = Packed::new(&LENGTHS, &settings.policy, 40, &mut random);
+        let larger = Packed::new(&[70, 3, 69, 1, 40, 40, 12], &settings.policy, 40, &mut random);
+        let step = transformer::step(&settings, true).unwrap();
+        let outputs = wanted(&step);
+        // With every tensor an output, nothing is ever freed.
+        let everything: Vec<TensorId> = {
+            let plan = Plan::new(&step.graph, Target::Cpu, packed.sizes, &outputs).unwrap();
+            (0..plan.tensors.len() as u32).map(TensorId).collect()
+        };
+        let roomy = larger.sizes.max(packed.sizes);
+        assert_ne!(roomy, packed.sizes);
+        for target in TARGETS {
+            let mut results = Vec::new();
+            for (what, largest, kept) in [
+                ("as it is", packed.sizes, &outputs),
+                ("again", packed.sizes, &outputs),
+                ("with room for more", roomy, &outputs),
+                ("without sharing memory", packed.sizes, &everything),
+            ] {
+                let plan = Plan::new(&step.graph, target, largest, kept).unwrap();
+                let got = run(&mut session, &step, &packed, plan, &outputs);
+                assert!(is_finite(&got), "{policy} {target:?} {what}: not finite");
+                results.push((what, got));
+            }
+            let first = &results[0].1;
+            assert!(first[1][0] != 0, "the loss is zero");
+            for (what, got) in &results[1..] {
+                for (index, (got, want)) in got.iter().zip(first).enumerate() {
+                    assert!(got == want, "{policy} {target:?} {what}: result {index} differs");
+                }
+            }
+        }
+    }
+}
+
+/// A larger batch whose numbers are all NaN leaves them behind in every buffer. The next, smaller
+/// batch must read none of them, and write nothing behind its own end.
+#[test]
+fn a_batch_neither_reads_nor_writes_behind_its_end() {
+    let mut session = session();
+    for policy in POLICIES {
+        let mut random = Random(85);
+        let settings = settings(policy);
+        let small = Packed::new(&[5, 18, 1, 41, 2], &settings.policy, 40, &mut random);
+        let large = Packed::new(&[70, 3, 69, 1, 40, 40, 12], &settings.policy, 40, &mut random);
+        let step = transformer::step(&settings, true).unwrap();
+        let outputs = wanted(&step);
+        for target in TARGETS {
+            let plan = Plan::new(&step.graph, target, small.sizes, &outputs).unwrap();
+            let clean = run(&mut session, &step, &small, plan, &outputs);
+
+            // Without sharing, so that each tensor has its own end.
+            let plan = Plan::new(&step.graph, target, large.sizes, &outputs).unwrap();
+            let all: Vec<TensorId> = (0..plan.tensors.len() as u32).map(TensorId).collect();
+            let plan = Plan::new(&step.graph, target, large.sizes, &all).unwrap();
+            let of_batch: Vec<(TensorId, usize, usize)> = all
+                .iter()
+                .filter(|id| matches!(plan.tensors[id.0 as usize].place, Place::Slot(_)))
+                .map(|id| (*id, plan.tensors[id.0 as usize].shape.elements()))
+                .filter(|(_, elements)| elements.symbol.is_some())
+                .map(|(id, size)| (id, size.at(&small.sizes), size.at(&large.sizes)))
+                .map(|(id, small, large)| (id, small as usize, large as usize))
+                .collect();
+            assert!(of_batch.len() > 50, "{} tensors are too few to test with", of_batch.len());
+            let whole: Vec<_> = of_batch.iter().map(|(id, _, large)| (*id, *large)).collect();
+            let name = |id: TensorId| &plan.tensors[id.0 as usize].name;
+            for weight in &step.weights {
+                let count = step.graph.shape(*weight).elements().factor as usize;
+                session.set(step.graph.name(*weight), &vec![f32::NAN; count]).unwrap();
+            }
+            let mut executor = Executor::new(&mut session, plan.clone()).unwrap();
+            let before = submit(&session, &step, &large, &mut executor, &whole);
+            set_weights(&mut session, &step);
+            let after = submit(&session, &step, &small, &mut executor, &whole);
+            for (index, (id, small, _)) in of_batch.iter().enumerate() {
+                assert!(
+                    before[index][*small..] == after[index][*small..],
+                    "{policy} {target:?}: {} is written behind its end",
+                    name(*id)
+                );
+            }
+            set_weights(&mut session, &step);
+            let again =
+                submit(&session, &step, &small, &mut executor, &sized(&step, &small, &outputs));
+            for (got, (want, id)) in again.iter().zip(clean.iter().zip(&outputs)) {
+                assert!(got == want, "{policy} {target:?}: {} read what was left", name(*id));
+            }
+        }
+    }
+}
+
+/// The kernels of the two targets are different programs for the same step.
+#[test]
+fn both_targets_take_the_same_step() {
+    let mut session = session();
+    for policy in POLICIES {
+        let settings = settings(policy);
+        let packed = Packed::new(&LENGTHS, &settings.policy, 40, &mut Random(83));
+        let step = transformer::step(&settings, true).unwrap();
+        let outputs = wanted(&step);
+        let [cpu, gpu] = TARGETS.map(|target| {
+            let plan = Plan::new(&step.graph, target, packed.sizes, &outputs).unwrap();
+            assert!(shaders(&plan).contains(&"matmul_tiled"));
+            assert_eq!(shaders(&plan).contains(&"matmul_streaming"), target == Target::Cpu);
+            run(&mut session, &step, &packed, plan, &outputs)
+        });
+        for (index, (cpu, gpu)) in cpu.iter().zip(&gpu).take(outputs.len()).enumerate() {
+            let floats = |words: &[u32]| -> Vec<f32> {
+                words.iter().map(|word| f32::from_bits(*word)).collect()
+            };
+            let what = format!("{policy}: result {index} of both targets");
+            close(&what, &floats(cpu), &wide(&floats(gpu)), 1e-3);
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_does_not_fit_is_refused() {
+    let mut session = session();
+    let mut trial = Trial::new(rows(8));
+    let width = Size::from(3u32);
+    let a = trial.floats("a", [tokens(), width], &[1.0; 24]);
+    let y = ops::add(&mut trial.graph, a, a).unwrap();
+    let plan = trial.plan(Target::Gpu, rows(8), &[y]);
+    let mut executor = Executor::new(&mut session, plan).unwrap();
+    let mut run = |sizes: Sizes, words: &[u32]| {
+        let inputs: [(TensorId, &[u32]); 1] = [(a, words)];
+        executor.run(&session, sizes, Scalars::default(), &inputs, &[]).map(|_| ())
+    };
+    let why = run(rows(9), &[0; 27]).unwrap_err().to_string();
+    assert!(why.contains('9') && why.contains('8'), "{why}");
+    let why = run(rows(7), &[0; 20]).unwrap_err().to_string();
+    assert!(why.contains("input a") && why.contains("20") && why.contains("21"), "{why}");
+    assert!(run(rows(8), &[0; 99]).is_err(), "too many words must not reach the buffer");
+    run(rows(7), &[0; 21]).unwrap();
+}
+
+#[test]
+fn errors_of_shape_name_the_op_and_both_shapes() {
+    let graph = &mut Graph::new();
+    let fixed =
+        |sizes: &[u32]| crisp::graph::Shape(sizes.iter().map(|size| Size::from(*size)).collect());
+    let x = graph.input("x", [tokens(), Size::from(6u32)]);
+    let other = graph.input("other", [tokens(), Size::from(5u32)]);
+    let vector = graph.input("vector", [tokens()]);
+    let weight = graph.input("weight", fixed(&[4, 5]));
+    let good_weight = graph.input("good weight", fixed(&[4, 6]));
+    let bias = graph.input("bias", fixed(&[3]));
+    let six = graph.input("six", fixed(&[6]));
+    let heads = Heads { count: 2, dim: 3 };
+    let settings = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.0 };
+    let mut trial = Trial::new(rows(1));
+    let packed = Packed::new(&[3], &Policy::Dense, 4, &mut Random(84));
+    let mask_inputs = trial.mask_inputs(&packed.mask);
+    let inputs = trial.token_inputs(&packed.batch);
+    let dense = crisp::kernels::mask::Mask {
+        blocks: x,
+        lists: x,
+        transposed: x,
+        bits: None,
+        list_stride: 0u32.into(),
+        bits_stride: 0u32.into(),
+        block: 16,
+    };
+    let none = Activation::None;
+    let dropout = Dropout { probability: 0.1, site: 0 };
+    let weights = ops::Updated { weight: good_weight, gradient: weight, settings };
+    fn err<T>(result: Result<T, Error>) -> String {
+        result.err().map(|why| why.to_string()).unwrap_or_default()
+    }
+    let cases = [
+        (err(ops::add(graph, x, other)), "add", "other", "[tokens, 5]", "[tokens, 6]"),
+        (
+            err(ops::linear(graph, x, weight, bias, none, true)),
+            "linear",
+            "weight",
+            "[4, 5]",
+            "[4, 6]",
+        ),
+        (err(ops::linear(graph, x, good_weight, bias, none, true)), "linear", "bias", "[3]", "[4]"),
+        (
+            err(ops::layer_norm(graph, x, Some(other), six, six, 0.1)),
+            "layer norm",
+            "other",
+            "[tokens, 5]",
+            "[tokens, 6]",
+        ),
+        (err(ops::layer_norm(graph, x, None, bias, six, 0.1)), "layer norm", "bias", "[3]", "[6]"),
+        (err(ops::layer_norm(graph, x, None, six, bias, 0.1)), "layer norm", "bias", "[3]", "[6]"),
+        (
+            err(ops::embedding(graph, weight, good_weight, inputs)),
+            "embedding",
+            "good weight",
+            "[4, 6]",
+            "[4, 5]",
+        ),
+        (
+            err(ops::dropout(graph, dropout, vector, vector)),
+            "dropout",
+            "vector",
+            "[tokens]",
+            "matrix",
+        ),
+        (
+            err(ops::attention(graph, heads, None, dense, x)),
+            "attention",
+            "x",
+            "[tokens, 6]",
+            "[tokens, 18]",
+        ),
+        (
+            err(ops::mask(graph, &Policy::Dense, heads, x, mask_inputs)),
+            "mask",
+            "x",
+            "[tokens, 6]",
+            "[tokens, 18]",
+        ),
+        (
+            err(ops::first_token(graph, weight, inputs)),
+            "first token",
+            "weight",
+            "[4, 5]",
+            "[tokens, 5]",
+        ),
+        (
+            err(ops::cross_entropy(graph, x, vector)),
+            "cross-entropy",
+            "x",
+            "[tokens, 6]",
+            "[sequences, 6]",
+        ),
+        (err(ops::clip(graph, &[six, x], 1.0)), "gradient norm", "x", "[tokens, 6]", ""),
+        (err(ops::adamw(graph, weights, six)), "AdamW", "weight", "[4, 5]", "[4, 6]"),
+    ];
+    for (why, op, tensor, has, needs) in cases {
+        for part in [op, tensor, has, needs] {
+            assert!(why.contains(part), "an error of {op} should say {part}: '{why}'");
+        }
+    }
+}
+
+#[test]
+fn tensors_too_large_to_count_are_refused() {
+    let graph = &mut Graph::new();
+    let x = graph.input("x", [tokens(), Size::from(1u32 << 20)]);
+    ops::add(graph, x, x).unwrap();
+    let why = Plan::new(graph, Target::Gpu, rows(4096), &[]).unwrap_err().to_string();
+    assert!(why.contains("4294967296 elements") && why.contains("--batch-size"), "{why}");
+}
+
+#[test]
+fn an_adapter_that_is_not_there_is_answered_with_those_that_are() {
+    let there = session().device.adapter.name.clone();
+    let why = Device::open(Some("no such adapter")).err().expect("there is none of that name");
+    let why = why.to_string();
+    assert!(why.contains("'no such adapter'") && why.contains(&there), "{why}");
+    // Every part of a description can be asked for, in any case.
+    Device::open(Some(&there.to_uppercase())).unwrap();
+}
+
+#[test]
+fn parameters_keep_their_values_and_their_size() {
+    let mut session = session();
+    session.set("values", &[1.0, 2.0, 3.0]).unwrap();
+    assert_eq!(session.get("values", 3).unwrap(), [1.0, 2.0, 3.0]);
+    let why = session.set("values", &[0.0; 100]).unwrap_err().to_string();
+    assert!(why.contains("values") && why.contains("400"), "{why}");
+    let why = session.get("nothing", 1).unwrap_err().to_string();
+    assert!(why.contains("nothing"), "{why}");
+}
