@@ -52,6 +52,10 @@ function fail(message) {
   process.exit(1);
 }
 
+// Everything of Dawn's that is in use is named here: its node binding frees an instance or adapter
+// that JavaScript has let go, also while a device still needs it.
+const inUse = {};
+
 /** Loads Dawn and opens a device with the default limits. */
 async function openDevice() {
   let dawn;
@@ -63,7 +67,9 @@ async function openDevice() {
         '  Install it: npm ci --prefix tests/chrome --ignore-scripts',
     );
   }
-  const adapter = await dawn.create(['backend=null']).requestAdapter();
+  inUse.gpu = dawn.create(['backend=null']);
+  const adapter = await inUse.gpu.requestAdapter();
+  inUse.adapter = adapter;
   if (!adapter) fail('Dawn offers no adapter for its null backend; is webgpu another version?');
   // The feature only makes `enable subgroups;` possible; a file without that line cannot use it.
   return adapter.requestDevice({ requiredFeatures: ['subgroups'] });
