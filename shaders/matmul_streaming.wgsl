@@ -1,27 +1,35 @@
 // C = A·B (+ bias) (then an activation), for CPU adapters: no workgroup memory and no barrier. A
 // workgroup is one SIMD vector of 8 invocations along the columns; each holds ROWS × COLUMNS vec4 of
-// results in registers, reads A as uniform values and B as consecutive vectors.
-//   C [m, n] row-major;  A is [m, k], or [k, m] with TRANSPOSE_A;  B is [k, n];  bias [n].
+// results in registers. A and B are read as texels: a software driver turns a texel load of 8
+// invocations into plain vector loads, and a buffer load into a loop over the invocations.
+//   C [m, n] row-major;  A is [m, k], or [k, m] with TRANSPOSE_A;  B is [k, n], or [n, k] with
+//   TRANSPOSE_B;  bias [n].  Four consecutive values are a texel, WIDTH texels a row of the texture.
 //   n must be a multiple of 4, and k as well (m instead of k with TRANSPOSE_A).
 // With an activation, `before` [m, n] keeps the values it was applied to, which its gradient needs.
 
 struct Params { m: u32, n: u32, k: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<vec4f>;
-@group(0) @binding(2) var<storage, read> b: array<vec4f>;
+@group(0) @binding(1) var a: texture_2d<f32>;
+@group(0) @binding(2) var b: texture_2d<f32>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4f>;
 @group(0) @binding(4) var<storage, read_write> c: array<vec4f>;
 @group(0) @binding(5) var<storage, read_write> before: array<vec4f>;
 
 const TRANSPOSE_A: bool = false;
+const TRANSPOSE_B: bool = false;
 const BIAS: bool = false;
 const ACTIVATION: u32 = 0u; // 0 none, 1 GELU, 2 ReLU
 const KEEP_BEFORE: bool = false;
 
+const WIDTH: u32 = 2048u;
 const ROWS: u32 = 16u; // rows of C per workgroup
 const COLUMNS: u32 = 3u; // vec4 of columns per invocation
 const LANES: u32 = 8u;
+
+fn load_a(texel: u32) -> vec4f { return textureLoad(a, vec2u(texel % WIDTH, texel / WIDTH), 0); }
+
+fn load_b(texel: u32) -> vec4f { return textureLoad(b, vec2u(texel % WIDTH, texel / WIDTH), 0); }
 
 // Complementary error function, relative error below 1.2e-7 everywhere (Chebyshev fit of Numerical
 // Recipes, section 6.2), so that the tails of GELU keep their digits.
@@ -51,29 +59,42 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     var sum: array<array<vec4f, COLUMNS>, ROWS>;
     for (var step = 0u; step < k4; step++) {
         // Out-of-range rows and columns read a valid neighbour: their results are never written.
-        var by_row: array<vec4f, ROWS>; // A[row_origin + i, 4 step ..]
-        if (!TRANSPOSE_A) {
+        var x: array<vec4f, ROWS>; // A[row_origin + i, 4 step ..]
+        if (TRANSPOSE_A) {
+            for (var i = 0u; i < ROWS; i += 4u) {
+                let column = min(row_origin / 4u + i / 4u, m4 - 1u);
+                var block: mat4x4f;
+                for (var d = 0u; d < 4u; d++) {
+                    // Here k is any number: what lies beyond its end counts as zero.
+                    let depth = step * 4u + d;
+                    let inside = select(0.0, 1.0, depth < params.k);
+                    block[d] = inside * load_a(min(depth, params.k - 1u) * m4 + column);
+                }
+                block = transpose(block);
+                x[i] = block[0];
+                x[i + 1u] = block[1];
+                x[i + 2u] = block[2];
+                x[i + 3u] = block[3];
+            }
+        } else {
             for (var i = 0u; i < ROWS; i++) {
-                by_row[i] = a[min(row_origin + i, params.m - 1u) * k4 + step];
+                x[i] = load_a(min(row_origin + i, params.m - 1u) * k4 + step);
             }
         }
-        for (var d = 0u; d < 4u; d++) {
-            var depth = step * 4u + d;
-            var by_depth: array<vec4f, ROWS / 4u>; // A[depth, row_origin + 4 i ..]
-            if (TRANSPOSE_A) {
-                // Here k is any number: what lies beyond its end counts as zero.
-                let inside = select(0.0, 1.0, depth < params.k);
-                depth = min(depth, params.k - 1u);
-                for (var i = 0u; i < ROWS / 4u; i++) {
-                    by_depth[i] = inside * a[depth * m4 + min(row_origin / 4u + i, m4 - 1u)];
+        for (var j = 0u; j < COLUMNS; j++) {
+            let column = min(column_origin + j * LANES, n4 - 1u);
+            var y: mat4x4f; // B[4 step + d, 4 column ..]
+            for (var d = 0u; d < 4u; d++) {
+                if (TRANSPOSE_B) {
+                    y[d] = load_b((4u * column + d) * k4 + step);
+                } else {
+                    y[d] = load_b(min(step * 4u + d, params.k - 1u) * n4 + column);
                 }
             }
-            for (var j = 0u; j < COLUMNS; j++) {
-                let y = b[depth * n4 + min(column_origin + j * LANES, n4 - 1u)];
-                for (var i = 0u; i < ROWS; i++) {
-                    var x = by_row[i][d];
-                    if (TRANSPOSE_A) { x = by_depth[i / 4u][i % 4u]; }
-                    sum[i][j] = fma(vec4f(x), y, sum[i][j]);
+            if (TRANSPOSE_B) { y = transpose(y); }
+            for (var i = 0u; i < ROWS; i++) {
+                for (var d = 0u; d < 4u; d++) {
+                    sum[i][j] = fma(vec4f(x[i][d]), y[d], sum[i][j]);
                 }
             }
         }

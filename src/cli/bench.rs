@@ -113,25 +113,15 @@ fn product(
             let operands =
                 Operands { a, b, bias: None, c, before: None, activation: Activation::None };
             let target = lowering.target;
-            matmul(transposition, [m.into(), n.into(), k.into()], operands, target, |size| {
-                lowering.scratch(size)
-            })
+            let sizes = [m.into(), n.into(), k.into()];
+            vec![matmul(transposition, sizes, operands, target, |size| lowering.scratch(size))]
         });
     }
     let plan = Plan::new(&graph, session.target(), Sizes::default(), &[c])?;
-    let variant = plan
-        .commands
-        .iter()
-        .take(2)
-        .filter_map(|(_, command)| match command {
-            Command::Launch(launch) => Some(launch.shader.name),
-            Command::Clear(_) => None,
-        })
-        .collect::<Vec<_>>();
-    let kinds = if transposition == Transposition::Nt { variant.len() } else { 1 };
-    let mut names = variant[..kinds.min(variant.len())].to_vec();
-    names.dedup();
-    let variant = names.join(" + ");
+    let variant = match plan.commands.first() {
+        Some((_, Command::Launch(launch))) => launch.shader.name.to_owned(),
+        _ => String::new(),
+    };
     Ok((Executor::new(session, plan)?, variant))
 }
 

@@ -1,11 +1,13 @@
-//! The only place that calls wgpu: adapters, the device, buffers, pipelines.
+//! The only place that calls wgpu: adapters, the device, buffers, textures, pipelines.
 
 mod adapter;
 mod buffer;
 mod device;
 mod pipeline;
+mod texture;
 
 pub use adapter::{AdapterDescription, adapters};
 pub use buffer::{Buffer, Readback};
 pub use device::Device;
-pub use pipeline::{Access, BindGroup, Pipeline};
+pub use pipeline::{Access, BindGroup, Pipeline, Resource};
+pub use texture::Texture;

@@ -1,6 +1,6 @@
 //! Compiled kernels and the buffers bound to them.
 
-use super::{Buffer, Device};
+use super::{Buffer, Device, Texture};
 use crate::error::Result;
 
 /// How a kernel uses a buffer.
@@ -10,10 +10,20 @@ pub enum Access {
     Read,
     /// `var<storage, read_write>`
     Write,
+    /// `texture_2d<f32>`: reads a copy of the buffer, made right before the launch.
+    Texels,
 }
 
-/// A compiled kernel. Binding 0 is its parameters (uniform), the others are storage buffers in the
-/// order of `accesses`.
+/// What is bound for an [`Access`].
+pub enum Resource<'a> {
+    /// For `Read` and `Write`.
+    Buffer(&'a Buffer),
+    /// For `Texels`.
+    Texture(&'a Texture),
+}
+
+/// A compiled kernel. Binding 0 is its parameters (uniform), the others are what it reads and writes,
+/// in the order of `accesses`.
 pub struct Pipeline {
     raw: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
@@ -45,13 +55,21 @@ impl Device {
                     )
                 }
             };
-            let mut entries = vec![layout_entry(0, wgpu::BufferBindingType::Uniform)];
+            let mut entries =
+                vec![layout_entry(0, buffer_layout(wgpu::BufferBindingType::Uniform))];
             for (index, access) in accesses.iter().enumerate() {
-                let read_only = *access == Access::Read;
-                entries.push(layout_entry(
-                    index as u32 + 1,
-                    wgpu::BufferBindingType::Storage { read_only },
-                ));
+                let storage =
+                    |read_only| buffer_layout(wgpu::BufferBindingType::Storage { read_only });
+                let ty = match access {
+                    Access::Read => storage(true),
+                    Access::Write => storage(false),
+                    Access::Texels => wgpu::BindingType::Texture {
+                        sample_type: wgpu::TextureSampleType::Float { filterable: false },
+                        view_dimension: wgpu::TextureViewDimension::D2,
+                        multisampled: false,
+                    },
+                };
+                entries.push(layout_entry(index as u32 + 1, ty));
             }
             let layout = self.raw.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
                 label: Some(name),
@@ -79,16 +97,16 @@ impl Device {
         })
     }
 
-    /// Binds the parameters at `offset` of `parameters` and the storage buffers.
+    /// Binds the parameters at `offset` of `parameters` and what the kernel reads and writes.
     ///
     /// # Errors
-    /// A buffer that does not fit the kernel's declaration.
+    /// A resource that does not fit the kernel's declaration.
     pub fn bind(
         &self,
         name: &str,
         pipeline: &Pipeline,
         parameters: (&Buffer, u64),
-        buffers: &[&Buffer],
+        resources: &[Resource<'_>],
     ) -> Result<BindGroup> {
         let mut entries = vec![wgpu::BindGroupEntry {
             binding: 0,
@@ -98,10 +116,13 @@ impl Device {
                 size: std::num::NonZeroU64::new(Self::PARAMETER_STRIDE),
             }),
         }];
-        for (index, buffer) in buffers.iter().enumerate() {
+        for (index, resource) in resources.iter().enumerate() {
             entries.push(wgpu::BindGroupEntry {
                 binding: index as u32 + 1,
-                resource: buffer.raw.as_entire_binding(),
+                resource: match resource {
+                    Resource::Buffer(buffer) => buffer.raw.as_entire_binding(),
+                    Resource::Texture(texture) => wgpu::BindingResource::TextureView(&texture.view),
+                },
             });
         }
         self.scoped(&format!("binding the buffers of {name}"), || {
@@ -132,11 +153,10 @@ impl Pipeline {
     }
 }
 
-fn layout_entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntry {
-    wgpu::BindGroupLayoutEntry {
-        binding,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-        count: None,
-    }
+fn buffer_layout(ty: wgpu::BufferBindingType) -> wgpu::BindingType {
+    wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None }
+}
+
+fn layout_entry(binding: u32, ty: wgpu::BindingType) -> wgpu::BindGroupLayoutEntry {
+    wgpu::BindGroupLayoutEntry { binding, visibility: wgpu::ShaderStages::COMPUTE, ty, count: None }
 }

@@ -1,9 +1,9 @@
 //! Runs a plan: buffers, pipelines and bindings are made once; a step writes its inputs and
 //! parameters, and submits.
 
-use super::plan::{Place, Plan, operations};
+use super::plan::{Place, Plan, operations, texels};
 use crate::error::{Error, Result};
-use crate::gpu::{Access, BindGroup, Buffer, Device, Pipeline, Readback};
+use crate::gpu::{Access, BindGroup, Buffer, Device, Pipeline, Readback, Resource, Texture};
 use crate::kernels::{Command, Grid, Scalars, Sizes, Target, TensorId};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -97,6 +97,7 @@ enum Prepared {
 pub struct Executor {
     plan: Plan,
     buffers: HashMap<TensorId, Rc<Buffer>>,
+    textures: Vec<Texture>,
     prepared: Vec<Prepared>,
     words: Buffer,
     staging: Vec<u32>,
@@ -141,6 +142,11 @@ impl Executor {
             };
             buffers.insert(id, buffer);
         }
+        let textures = plan
+            .textures
+            .iter()
+            .map(|bytes| session.device.texture("the factors of a product", *bytes))
+            .collect::<Result<Vec<_>>>()?;
         let stride = Device::PARAMETER_STRIDE;
         let words = session
             .device
@@ -154,8 +160,15 @@ impl Executor {
                         launch.buffers.iter().map(|(_, access)| *access).collect();
                     let name = launch.shader.name;
                     let pipeline = session.pipeline(name, &launch.shader.text, &accesses)?;
-                    let bound: Vec<&Buffer> =
-                        launch.buffers.iter().map(|(id, _)| &*buffers[id]).collect();
+                    let mut next_texture = textures.iter();
+                    let bound: Vec<Resource<'_>> = launch
+                        .buffers
+                        .iter()
+                        .filter_map(|(id, access)| match access {
+                            Access::Texels => next_texture.next().map(Resource::Texture),
+                            Access::Read | Access::Write => Some(Resource::Buffer(&buffers[id])),
+                        })
+                        .collect();
                     let buffers = session.device.bind(
                         &format!("{op} ({name})"),
                         &pipeline,
@@ -167,7 +180,7 @@ impl Executor {
             });
         }
         let staging = vec![0; prepared.len() * stride as usize / 4];
-        Ok(Self { plan, buffers, prepared, words, staging })
+        Ok(Self { plan, buffers, textures, prepared, words, staging })
     }
 
     /// The plan that runs.
@@ -219,6 +232,20 @@ impl Executor {
         Ok(())
     }
 
+    /// Records the copies that the launch `index` reads as texels.
+    fn copy_texels(
+        &self,
+        device: &Device,
+        encoder: &mut wgpu::CommandEncoder,
+        index: usize,
+        sizes: &Sizes,
+    ) {
+        for (tensor, texture) in texels(&self.plan.commands[index].1).zip(&self.textures) {
+            let elements = self.plan.tensors[tensor.0 as usize].shape.elements().at(sizes);
+            device.copy_to_texture(encoder, &self.buffers[&tensor], elements * 4, texture);
+        }
+    }
+
     /// Runs one step command by command, waiting for the device after each: op, kernel, seconds and
     /// floating-point operations (of matrix products) of every command.
     ///
@@ -235,8 +262,10 @@ impl Executor {
         let device = &session.device;
         device.wait(None)?;
         let mut times = Vec::new();
-        for ((op, command), prepared) in self.plan.commands.iter().zip(&self.prepared) {
+        for (index, prepared) in self.prepared.iter().enumerate() {
+            let (op, command) = &self.plan.commands[index];
             let mut encoder = device.encoder();
+            self.copy_texels(device, &mut encoder, index, &sizes);
             let kernel = match prepared {
                 Prepared::Clear(buffer) => {
                     device.clear(&mut encoder, buffer);
@@ -278,15 +307,21 @@ impl Executor {
         let device = &session.device;
         let mut encoder = device.encoder();
         let mut next = 0;
+        let mut spent = 0;
         while next < self.prepared.len() {
             if let Prepared::Clear(buffer) = &self.prepared[next] {
                 device.clear(&mut encoder, buffer);
                 next += 1;
                 continue;
             }
+            // Copies stand between passes, so a launch that needs some begins a new one.
+            self.copy_texels(device, &mut encoder, next, &sizes);
+            let first = next;
             let mut pass = encoder.begin_compute_pass(&Default::default());
-            let mut spent = 0;
             while let Some(Prepared::Launch { pipeline, buffers, grid }) = self.prepared.get(next) {
+                if next > first && texels(&self.plan.commands[next].1).next().is_some() {
+                    break;
+                }
                 let workgroups = grid.at(&sizes);
                 if workgroups.iter().any(|count| *count > u64::from(Grid::LIMIT)) {
                     return Err(Error::usage(format!(
@@ -308,6 +343,7 @@ impl Executor {
             drop(pass);
             if spent > OPERATIONS_PER_SUBMISSION {
                 device.submit(std::mem::replace(&mut encoder, device.encoder()));
+                spent = 0;
             }
         }
         let mut readbacks = Vec::new();

@@ -6,6 +6,7 @@
 
 use super::ir::{Graph, Kind, Lowering, Shape};
 use crate::error::{Error, Result};
+use crate::gpu::{Access, Texture};
 use crate::kernels::{Command, Size, Sizes, Target, TensorId};
 use std::collections::HashMap;
 use std::fmt;
@@ -43,6 +44,8 @@ pub struct Plan {
     pub commands: Vec<(&'static str, Command)>,
     /// Bytes of each slot.
     pub slots: Vec<u64>,
+    /// Bytes of each texture: the first holds the first tensor that a launch reads as texels, and so on.
+    pub textures: Vec<u64>,
     /// The largest batch that it has room for.
     pub largest: Sizes,
 }
@@ -97,7 +100,17 @@ impl Plan {
             }
         }
         let slots = place(&mut tensors, &commands, &largest, outputs);
-        Ok(Self { tensors, commands, slots, largest })
+        let mut textures: Vec<u64> = Vec::new();
+        for (_, command) in &commands {
+            for (number, tensor) in texels(command).enumerate() {
+                let wanted = Texture::rounded(bytes(&tensors[tensor.0 as usize], &largest));
+                match textures.get_mut(number) {
+                    Some(room) => *room = wanted.max(*room),
+                    None => textures.push(wanted),
+                }
+            }
+        }
+        Ok(Self { tensors, commands, slots, textures, largest })
     }
 
     /// Bytes of a tensor at the largest batch.
@@ -105,10 +118,11 @@ impl Plan {
         bytes(&self.tensors[tensor.0 as usize], &self.largest)
     }
 
-    /// Bytes of everything that lies in a place of this kind: slots, inputs or the session.
+    /// Bytes of everything that lies in a place of this kind: slots (with the textures), inputs or the
+    /// session.
     pub fn total_bytes(&self, wanted: Place) -> u64 {
         match wanted {
-            Place::Slot(_) => self.slots.iter().sum(),
+            Place::Slot(_) => self.slots.iter().chain(&self.textures).sum(),
             _ => self
                 .tensors
                 .iter()
@@ -143,6 +157,15 @@ fn bytes(tensor: &Planned, largest: &Sizes) -> u64 {
     let end = u64::from(tensor.place == Place::Input);
     // Kernels may read and write the last vec4 as a whole.
     ((tensor.shape.elements().at(largest) + end) * 4).max(4).next_multiple_of(16)
+}
+
+/// The tensors that a command reads as texels, in the order of its bindings.
+pub(super) fn texels(command: &Command) -> impl Iterator<Item = TensorId> {
+    let bound = match command {
+        Command::Clear(_) => &[],
+        Command::Launch(launch) => launch.buffers.as_slice(),
+    };
+    bound.iter().filter(|(_, access)| *access == Access::Texels).map(|(tensor, _)| *tensor)
 }
 
 fn touched(command: &Command) -> Vec<TensorId> {

@@ -281,7 +281,7 @@ impl Shader {
 pub struct Launch {
     /// The kernel.
     pub shader: Shader,
-    /// Its storage buffers, from binding 1 on.
+    /// What it reads and writes, from binding 1 on.
     pub buffers: Vec<(TensorId, Access)>,
     /// Its parameters (binding 0), 64 words at most.
     pub parameters: Vec<Word>,
@@ -306,6 +306,12 @@ impl Launch {
     /// Adds a buffer that the kernel writes (and may read).
     pub fn write(mut self, tensor: TensorId) -> Self {
         self.buffers.push((tensor, Access::Write));
+        self
+    }
+
+    /// Adds a buffer that the kernel reads as a texture, for kernels of CPU adapters.
+    pub fn texels(mut self, tensor: TensorId) -> Self {
+        self.buffers.push((tensor, Access::Texels));
         self
     }
 

@@ -1,6 +1,7 @@
 //! Matrix products, in the three transpositions that training needs, with bias and activation.
 
-use super::{Command, Count, Grid, Launch, Shader, Size, Target, TensorId, shader};
+use super::{Command, Count, Grid, Launch, Size, Target, TensorId, shader};
+use crate::gpu::{Access, Texture};
 use serde::{Deserialize, Serialize};
 
 /// A function applied to each element of a product.
@@ -62,7 +63,7 @@ pub fn matmul(
     operands: Operands,
     target: Target,
     mut scratch: impl FnMut(Size) -> TensorId,
-) -> Vec<Command> {
+) -> Command {
     let vectors = |size: Size| size.factor.is_multiple_of(4);
     let streams = match transposition {
         Transposition::Nn | Transposition::Nt => vectors(n) && vectors(k) && k.fixed().is_some(),
@@ -72,47 +73,29 @@ pub fn matmul(
     // element for `before`.
     let bias = operands.bias.unwrap_or(operands.a);
     let before = operands.before.unwrap_or_else(|| scratch(Size::from(1u32)));
-    let finish = |shader: Shader, grid: Grid, b: TensorId| {
-        let shader = shader
-            .with("BIAS", operands.bias.is_some())
-            .with("ACTIVATION", format!("{}u", operands.activation.number()))
-            .with("KEEP_BEFORE", operands.before.is_some())
-            .with("TRANSPOSE_A", transposition == Transposition::Tn);
-        Command::Launch(
-            Launch::new(shader, vec![m.into(), n.into(), k.into()], grid)
-                .read(operands.a)
-                .read(b)
-                .read(bias)
-                .write(operands.c)
-                .write(before)
-                .counting(|sizes| 2 * sizes[0] * sizes[1] * sizes[2]),
-        )
-    };
-    if target == Target::Cpu && streams {
+    let (shader, grid, access) = if target == Target::Cpu && streams {
         const ROWS: u32 = 16;
         const COLUMNS: u32 = 8 * 3 * 4;
-        let grid = Grid::Plane(Count::new(n, COLUMNS), Count::new(m, ROWS));
-        let mut commands = Vec::new();
-        let mut b = operands.b;
-        if transposition == Transposition::Nt {
-            b = scratch(n.times(k.factor));
-            commands.push(transpose(n, k, operands.b, b));
-        }
-        commands.push(finish(shader!("matmul_streaming"), grid, b));
-        return commands;
-    }
-    const TILE: u32 = 64;
-    let shader = shader!("matmul_tiled").with("TRANSPOSE_B", transposition == Transposition::Nt);
-    let grid = Grid::Plane(Count::new(n, TILE), Count::new(m, TILE));
-    vec![finish(shader, grid, operands.b)]
-}
-
-/// `y [columns, rows]` from `x [rows, columns]`.
-fn transpose(rows: Size, columns: Size, x: TensorId, y: TensorId) -> Command {
-    let grid = Grid::Plane(Count::new(rows, 8), Count::new(columns, 8));
-    Command::Launch(
-        Launch::new(shader!("transpose"), vec![rows.into(), columns.into()], grid).read(x).write(y),
-    )
+        let shader = shader!("matmul_streaming").with("WIDTH", format!("{}u", Texture::WIDTH));
+        (shader, Grid::Plane(Count::new(n, COLUMNS), Count::new(m, ROWS)), Access::Texels)
+    } else {
+        const TILE: u32 = 64;
+        let grid = Grid::Plane(Count::new(n, TILE), Count::new(m, TILE));
+        (shader!("matmul_tiled"), grid, Access::Read)
+    };
+    let shader = shader
+        .with("TRANSPOSE_A", transposition == Transposition::Tn)
+        .with("TRANSPOSE_B", transposition == Transposition::Nt)
+        .with("BIAS", operands.bias.is_some())
+        .with("ACTIVATION", format!("{}u", operands.activation.number()))
+        .with("KEEP_BEFORE", operands.before.is_some());
+    let mut launch = Launch::new(shader, vec![m.into(), n.into(), k.into()], grid)
+        .read(bias)
+        .write(operands.c)
+        .write(before)
+        .counting(|sizes| 2 * sizes[0] * sizes[1] * sizes[2]);
+    launch.buffers.splice(..0, [(operands.a, access), (operands.b, access)]);
+    Command::Launch(launch)
 }
 
 /// `y [columns]`, the column sums of `x [rows, columns]`: the gradient of a bias.

@@ -69,5 +69,5 @@ fn product(
     operands: Operands,
 ) -> Vec<crate::kernels::Command> {
     let target = lowering.target;
-    matmul::matmul(transposition, sizes, operands, target, |size| lowering.scratch(size))
+    vec![matmul::matmul(transposition, sizes, operands, target, |size| lowering.scratch(size))]
 }

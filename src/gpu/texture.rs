@@ -1,0 +1,103 @@
+//! Buffers seen as textures, for kernels that run on a CPU: a software driver loads texels of
+//! several invocations at once, and values of a buffer one by one.
+
+use super::{Buffer, Device};
+use crate::error::{Error, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A place for the content of a buffer as texels of four `f32`, [`Texture::WIDTH`] to a row.
+pub struct Texture {
+    raw: wgpu::Texture,
+    pub(super) view: wgpu::TextureView,
+    bytes: u64,
+    allocated: Arc<AtomicU64>,
+}
+
+impl Drop for Texture {
+    fn drop(&mut self) {
+        self.allocated.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Texture {
+    /// Texels in a row.
+    pub const WIDTH: u32 = 2048;
+    const ROW_BYTES: u64 = Self::WIDTH as u64 * 16;
+
+    /// Bytes that a texture for so many takes: whole rows.
+    pub fn rounded(bytes: u64) -> u64 {
+        bytes.max(1).next_multiple_of(Self::ROW_BYTES)
+    }
+}
+
+impl Device {
+    /// A texture with room for `bytes`.
+    ///
+    /// # Errors
+    /// Larger than the device allows, or out of memory.
+    pub fn texture(&self, name: &str, bytes: u64) -> Result<Texture> {
+        let bytes = Texture::rounded(bytes);
+        let height = bytes / Texture::ROW_BYTES;
+        let limit = u64::from(self.raw.limits().max_texture_dimension_2d);
+        if height > limit {
+            return Err(Error::device(format!(
+                "{name} needs a texture of {height} rows, and {} allows {limit}",
+                self.adapter.name
+            ))
+            .remedy("Use a smaller --batch-size or --max-length."));
+        }
+        let raw = self.scoped(&format!("allocating {bytes} bytes for {name}"), || {
+            self.raw.create_texture(&wgpu::TextureDescriptor {
+                label: Some(name),
+                size: extent(Texture::WIDTH, height as u32),
+                mip_level_count: 1,
+                sample_count: 1,
+                dimension: wgpu::TextureDimension::D2,
+                format: wgpu::TextureFormat::Rgba32Float,
+                usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
+                view_formats: &[],
+            })
+        })?;
+        let view = raw.create_view(&Default::default());
+        self.allocated.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Texture { raw, view, bytes, allocated: self.allocated.clone() })
+    }
+
+    /// Records a copy of the first `bytes` of a buffer, rounded up to a texel, into a texture.
+    pub fn copy_to_texture(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        buffer: &Buffer,
+        bytes: u64,
+        texture: &Texture,
+    ) {
+        let rows = bytes / Texture::ROW_BYTES;
+        let rest = (bytes % Texture::ROW_BYTES).div_ceil(16) as u32;
+        // The rows that are full, then what is left of the last one.
+        for (row, size) in [(0, extent(Texture::WIDTH, rows as u32)), (rows, extent(rest, 1))] {
+            if size.width == 0 || size.height == 0 {
+                continue;
+            }
+            encoder.copy_buffer_to_texture(
+                wgpu::TexelCopyBufferInfo {
+                    buffer: &buffer.raw,
+                    layout: wgpu::TexelCopyBufferLayout {
+                        offset: row * Texture::ROW_BYTES,
+                        bytes_per_row: Some(Texture::ROW_BYTES as u32),
+                        rows_per_image: None,
+                    },
+                },
+                wgpu::TexelCopyTextureInfo {
+                    origin: wgpu::Origin3d { x: 0, y: row as u32, z: 0 },
+                    ..texture.raw.as_image_copy()
+                },
+                size,
+            );
+        }
+    }
+}
+
+fn extent(width: u32, height: u32) -> wgpu::Extent3d {
+    wgpu::Extent3d { width, height, depth_or_array_layers: 1 }
+}
