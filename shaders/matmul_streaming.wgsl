@@ -1,7 +1,8 @@
 // C = A·B (+ bias) (then an activation), for CPU adapters: no workgroup memory and no barrier. A
 // workgroup is one SIMD vector of 8 invocations along the columns; each holds ROWS × COLUMNS vec4 of
-// results in registers. A and B are read as texels: a software driver turns a texel load of 8
-// invocations into plain vector loads, and a buffer load into a loop over the invocations.
+// results in registers. A and B are read as texels of storage textures: a software driver turns
+// such a load of 8 invocations into plain vector loads, in line; a load of a sampled texture into a
+// call that also chooses a mip level, and a buffer load into a loop over the invocations.
 //   C [m, n] row-major;  A is [m, k], or [k, m] with TRANSPOSE_A;  B is [k, n], or [n, k] with
 //   TRANSPOSE_B;  bias [n].  Four consecutive values are a texel, WIDTH texels a row of the texture.
 //   n must be a multiple of 4, and k as well (m instead of k with TRANSPOSE_A).
@@ -10,8 +11,8 @@
 struct Params { m: u32, n: u32, k: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var a: texture_2d<f32>;
-@group(0) @binding(2) var b: texture_2d<f32>;
+@group(0) @binding(1) var a: texture_storage_2d<rgba32float, read>;
+@group(0) @binding(2) var b: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4f>;
 @group(0) @binding(4) var<storage, read_write> c: array<vec4f>;
 @group(0) @binding(5) var<storage, read_write> before: array<vec4f>;
@@ -27,9 +28,9 @@ const ROWS: u32 = 16u; // rows of C per workgroup
 const COLUMNS: u32 = 3u; // vec4 of columns per invocation
 const LANES: u32 = 8u;
 
-fn load_a(texel: u32) -> vec4f { return textureLoad(a, vec2u(texel % WIDTH, texel / WIDTH), 0); }
+fn load_a(texel: u32) -> vec4f { return textureLoad(a, vec2u(texel % WIDTH, texel / WIDTH)); }
 
-fn load_b(texel: u32) -> vec4f { return textureLoad(b, vec2u(texel % WIDTH, texel / WIDTH), 0); }
+fn load_b(texel: u32) -> vec4f { return textureLoad(b, vec2u(texel % WIDTH, texel / WIDTH)); }
 
 // Complementary error function, relative error below 1.2e-7 everywhere (Chebyshev fit of Numerical
 // Recipes, section 6.2), so that the tails of GELU keep their digits.

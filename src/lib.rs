@@ -12,5 +12,6 @@ pub mod gpu;
 pub mod graph;
 pub mod kernels;
 pub mod model;
+pub mod report;
 pub mod sparsity;
 pub mod train;

@@ -2,14 +2,14 @@
 //! (`tests/fixtures/make_fixtures.py` made them): logits, the gradient of every parameter, 20 training
 //! steps; dense, row top-k, block top-k; odd sizes, lengths 1 to 66 in one batch.
 
-use crisp::data::{Batch, Encoded, Tokenizer};
+use crisp::data::{Encoded, Tokenizer};
 use crisp::gpu::Device;
 use crisp::graph::Session;
 use crisp::kernels::{Scalars, Sizes};
 use crisp::model::checkpoint::{self, Tensor};
 use crisp::model::{Config, distilbert};
-use crisp::sparsity::{BlockMask, Policy};
-use crisp::train::{Evaluator, Model, Schedule, Trainer};
+use crisp::sparsity::Policy;
+use crisp::train::{Evaluator, Model, Prepared, Schedule, Trainer};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -80,12 +80,8 @@ fn load(directory: &str) -> Loaded {
     Loaded { config, session }
 }
 
-fn pack(sentences: &[&Encoded]) -> Batch {
-    Batch::pack(sentences).unwrap()
-}
-
-fn sizes(policy: &Policy, batch: &Batch) -> Sizes {
-    distilbert::sizes(batch, &BlockMask::new(policy, &batch.offsets))
+fn pack(sentences: &[&Encoded], policy: &Policy) -> Prepared {
+    Prepared::new(sentences, policy).unwrap()
 }
 
 fn norm(values: &[f32]) -> f64 {
@@ -137,8 +133,8 @@ fn gradients_agree(directory: &str, policy: &str) {
         Fixture::read(&fixtures(&format!("{directory}/{}.safetensors", file_name(&policy))));
     let Loaded { config, mut session } = load(directory);
     let sentences = fixture.sentences("input");
-    let batch = pack(&sentences.iter().collect::<Vec<_>>());
-    let largest = sizes(&policy, &batch);
+    let batch = pack(&sentences.iter().collect::<Vec<_>>(), &policy);
+    let largest = batch.sizes();
     let mut trainer = Trainer::new(&mut session, &config, &policy, 0.01, 1.0, largest).unwrap();
     let scalars = Scalars { seed: 0, step: 1, learning_rate: 0.0 };
     let (result, gradients) = trainer.step_with_gradients(&session, &batch, scalars).unwrap();
@@ -178,12 +174,11 @@ fn training_agrees(directory: &str, policy: &str) {
         .collect();
     let pool = fixture.sentences("pool");
     let order = &fixture.integers["train.order"];
-    let steps: Vec<Batch> = order
+    let steps: Vec<Prepared> = order
         .chunks_exact(6)
-        .map(|step| pack(&step.iter().map(|i| &pool[*i as usize]).collect::<Vec<_>>()))
+        .map(|step| pack(&step.iter().map(|i| &pool[*i as usize]).collect::<Vec<_>>(), &policy))
         .collect();
-    let largest =
-        steps.iter().fold(Sizes::default(), |largest, batch| largest.max(sizes(&policy, batch)));
+    let largest = steps.iter().fold(Sizes::default(), |largest, batch| largest.max(batch.sizes()));
     let mut trainer = Trainer::new(&mut session, &config, &policy, 0.01, 1.0, largest).unwrap();
     let schedule = Schedule { peak: 3e-4, warmup: 3, total: 20 };
     for (index, batch) in steps.iter().enumerate() {

@@ -1,28 +1,20 @@
 //! Memory on the device: created with a name, filled from the host, read back late.
 
 use super::Device;
+use super::memory::Allocation;
 use crate::error::{Error, Result};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 /// A buffer on the device. Its size is a multiple of 16 bytes, so that it can be read as `vec4`.
 pub struct Buffer {
     pub(super) raw: wgpu::Buffer,
-    bytes: u64,
-    allocated: Arc<AtomicU64>,
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        self.allocated.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
+    allocation: Allocation,
 }
 
 impl Buffer {
     /// Size in bytes.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.allocation.bytes
     }
 }
 
@@ -43,8 +35,7 @@ impl Device {
                 mapped_at_creation: false,
             })
         })?;
-        self.allocated.fetch_add(bytes, Ordering::Relaxed);
-        Ok(Buffer { raw, bytes, allocated: self.allocated.clone() })
+        Ok(Buffer { raw, allocation: Allocation::new(&self.memory, bytes) })
     }
 
     /// A zeroed buffer that kernels read and write.
@@ -72,6 +63,12 @@ impl Device {
     /// Out of memory.
     pub fn uniform(&self, name: &str, bytes: u64) -> Result<Buffer> {
         self.create(name, bytes, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST)
+    }
+
+    /// A buffer that query results are resolved into.
+    pub(super) fn queries(&self, name: &str, bytes: u64) -> Result<Buffer> {
+        use wgpu::BufferUsages as Usage;
+        self.create(name, bytes, Usage::QUERY_RESOLVE | Usage::COPY_SRC)
     }
 
     /// Copies data to the start of a buffer, ahead of everything submitted later.

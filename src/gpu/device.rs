@@ -1,8 +1,8 @@
 //! The device and its queue, and the errors that come back from them.
 
 use super::adapter::{self, AdapterDescription};
+use super::memory::Memory;
 use crate::error::{Error, Result};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// An open device: everything that Crisp computes is computed on one of these.
@@ -13,7 +13,7 @@ pub struct Device {
     pub adapter: AdapterDescription,
     /// Largest storage binding of this device, in bytes.
     pub max_binding_bytes: u64,
-    pub(super) allocated: Arc<AtomicU64>,
+    pub(super) memory: Arc<Memory>,
     failure: Arc<Mutex<Option<String>>>,
 }
 
@@ -36,7 +36,8 @@ impl Device {
         };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("crisp"),
-            required_features: wgpu::Features::empty(),
+            // Costs nothing until a profile asks for it.
+            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
@@ -62,14 +63,19 @@ impl Device {
             queue,
             adapter: description,
             max_binding_bytes: limits.max_storage_buffer_binding_size,
-            allocated: Arc::new(AtomicU64::new(0)),
+            memory: Arc::default(),
             failure,
         })
     }
 
     /// Bytes held in buffers of this device now.
     pub fn allocated_bytes(&self) -> u64 {
-        self.allocated.load(Ordering::Relaxed)
+        self.memory.now()
+    }
+
+    /// Most bytes that were held in buffers of this device at a time.
+    pub fn peak_bytes(&self) -> u64 {
+        self.memory.peak()
     }
 
     /// The first error that the device has reported outside of a call, if any.

@@ -8,15 +8,17 @@ use crate::error::Result;
 pub enum Access {
     /// `var<storage, read>`
     Read,
-    /// `var<storage, read_write>`
+    /// `var<storage, read_write>`, written.
     Write,
-    /// `texture_2d<f32>`: reads a copy of the buffer, made right before the launch.
+    /// `var<storage, read_write>`, read and written in place.
+    Update,
+    /// `texture_storage_2d<rgba32float, read>`: reads a copy of the buffer, made before the launch.
     Texels,
 }
 
 /// What is bound for an [`Access`].
 pub enum Resource<'a> {
-    /// For `Read` and `Write`.
+    /// For `Read`, `Write` and `Update`.
     Buffer(&'a Buffer),
     /// For `Texels`.
     Texture(&'a Texture),
@@ -62,11 +64,11 @@ impl Device {
                     |read_only| buffer_layout(wgpu::BufferBindingType::Storage { read_only });
                 let ty = match access {
                     Access::Read => storage(true),
-                    Access::Write => storage(false),
-                    Access::Texels => wgpu::BindingType::Texture {
-                        sample_type: wgpu::TextureSampleType::Float { filterable: false },
+                    Access::Write | Access::Update => storage(false),
+                    Access::Texels => wgpu::BindingType::StorageTexture {
+                        access: wgpu::StorageTextureAccess::ReadOnly,
+                        format: wgpu::TextureFormat::Rgba32Float,
                         view_dimension: wgpu::TextureViewDimension::D2,
-                        multisampled: false,
                     },
                 };
                 entries.push(layout_entry(index as u32 + 1, ty));

@@ -1,23 +1,15 @@
 //! Buffers seen as textures, for kernels that run on a CPU: a software driver loads texels of
 //! several invocations at once, and values of a buffer one by one.
 
+use super::memory::Allocation;
 use super::{Buffer, Device};
 use crate::error::{Error, Result};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A place for the content of a buffer as texels of four `f32`, [`Texture::WIDTH`] to a row.
 pub struct Texture {
     raw: wgpu::Texture,
     pub(super) view: wgpu::TextureView,
-    bytes: u64,
-    allocated: Arc<AtomicU64>,
-}
-
-impl Drop for Texture {
-    fn drop(&mut self) {
-        self.allocated.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
+    _allocation: Allocation,
 }
 
 impl Texture {
@@ -55,13 +47,12 @@ impl Device {
                 sample_count: 1,
                 dimension: wgpu::TextureDimension::D2,
                 format: wgpu::TextureFormat::Rgba32Float,
-                usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
+                usage: wgpu::TextureUsages::STORAGE_BINDING | wgpu::TextureUsages::COPY_DST,
                 view_formats: &[],
             })
         })?;
         let view = raw.create_view(&Default::default());
-        self.allocated.fetch_add(bytes, Ordering::Relaxed);
-        Ok(Texture { raw, view, bytes, allocated: self.allocated.clone() })
+        Ok(Texture { raw, view, _allocation: Allocation::new(&self.memory, bytes) })
     }
 
     /// Records a copy of the first `bytes` of a buffer, rounded up to a texel, into a texture.

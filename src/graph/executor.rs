@@ -3,7 +3,9 @@
 
 use super::plan::{Place, Plan, operations, texels};
 use crate::error::{Error, Result};
-use crate::gpu::{Access, BindGroup, Buffer, Device, Pipeline, Readback, Resource, Texture};
+use crate::gpu::{
+    Access, BindGroup, Buffer, Device, Pipeline, Readback, Resource, Texture, Timestamps,
+};
 use crate::kernels::{Command, Grid, Scalars, Sizes, Target, TensorId};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -103,6 +105,25 @@ pub struct Executor {
     staging: Vec<u32>,
 }
 
+type Launched<'a> = (&'static str, &'static str, &'a Command);
+
+/// What a launch took.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// The op that it belongs to.
+    pub op: &'static str,
+    /// The shader.
+    pub kernel: &'static str,
+    /// Seconds from the step's first launch to this one.
+    pub begin: f64,
+    /// Seconds that it took.
+    pub seconds: f64,
+    /// Floating-point operations, where they are what the time goes into.
+    pub operations: u64,
+    /// Bytes that it cannot but move.
+    pub bytes: u64,
+}
+
 /// Values on their way back from a step.
 pub struct Pending {
     submission: wgpu::SubmissionIndex,
@@ -166,7 +187,7 @@ impl Executor {
                         .iter()
                         .filter_map(|(id, access)| match access {
                             Access::Texels => next_texture.next().map(Resource::Texture),
-                            Access::Read | Access::Write => Some(Resource::Buffer(&buffers[id])),
+                            _ => Some(Resource::Buffer(&buffers[id])),
                         })
                         .collect();
                     let buffers = session.device.bind(
@@ -246,48 +267,101 @@ impl Executor {
         }
     }
 
-    /// Runs one step command by command, waiting for the device after each: op, kernel, seconds and
-    /// floating-point operations (of matrix products) of every command.
+    /// Records the commands of a step, submitting what a device would compute too long at a time. With
+    /// `timestamps` each launch is a pass of its own, and timed.
+    fn record(
+        &self,
+        device: &Device,
+        sizes: &Sizes,
+        timestamps: Option<&Timestamps>,
+    ) -> Result<wgpu::CommandEncoder> {
+        let mut encoder = device.encoder();
+        let (mut next, mut passes, mut spent) = (0, 0, 0);
+        while next < self.prepared.len() {
+            if let Prepared::Clear(buffer) = &self.prepared[next] {
+                device.clear(&mut encoder, buffer);
+                next += 1;
+                continue;
+            }
+            // Copies stand between passes, so a launch that needs some begins a new one.
+            self.copy_texels(device, &mut encoder, next, sizes);
+            let first = next;
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: None,
+                timestamp_writes: timestamps.map(|timestamps| timestamps.of(passes)),
+            });
+            passes += 1;
+            while let Some(Prepared::Launch { pipeline, buffers, grid }) = self.prepared.get(next) {
+                let apart = || texels(&self.plan.commands[next].1).next().is_some();
+                if next > first && (timestamps.is_some() || apart()) {
+                    break;
+                }
+                let workgroups = grid.at(sizes);
+                if workgroups.iter().any(|count| *count > u64::from(Grid::LIMIT)) {
+                    return Err(Error::usage(format!(
+                        "{}: {workgroups:?} workgroups, and a dimension holds {}",
+                        self.plan.commands[next].0,
+                        Grid::LIMIT
+                    ))
+                    .remedy("Use a smaller --batch-size or --max-length."));
+                }
+                if !workgroups.contains(&0) {
+                    pipeline.dispatch(&mut pass, buffers, workgroups.map(|count| count as u32));
+                }
+                spent += operations(&self.plan.commands[next].1, sizes);
+                next += 1;
+                if spent > OPERATIONS_PER_SUBMISSION {
+                    break;
+                }
+            }
+            drop(pass);
+            if spent > OPERATIONS_PER_SUBMISSION {
+                device.submit(std::mem::replace(&mut encoder, device.encoder()));
+                spent = 0;
+            }
+        }
+        Ok(encoder)
+    }
+
+    /// Runs one step, waits for it, and says how long each launch took.
     ///
     /// # Errors
-    /// As [`Executor::run`].
+    /// As [`Executor::run`]; an adapter that keeps no time.
     pub fn profile(
         &mut self,
         session: &Session,
         sizes: Sizes,
         scalars: Scalars,
         inputs: &[(TensorId, &[u32])],
-    ) -> Result<Vec<(&'static str, &'static str, f64, u64)>> {
-        self.prepare(session, &sizes, &scalars, inputs)?;
+    ) -> Result<Vec<Timing>> {
         let device = &session.device;
-        device.wait(None)?;
-        let mut times = Vec::new();
-        for (index, prepared) in self.prepared.iter().enumerate() {
-            let (op, command) = &self.plan.commands[index];
-            let mut encoder = device.encoder();
-            self.copy_texels(device, &mut encoder, index, &sizes);
-            let kernel = match prepared {
-                Prepared::Clear(buffer) => {
-                    device.clear(&mut encoder, buffer);
-                    "clear"
-                }
-                Prepared::Launch { pipeline, buffers, grid } => {
-                    let workgroups = grid.at(&sizes).map(|count| count as u32);
-                    let mut pass = encoder.begin_compute_pass(&Default::default());
-                    pipeline.dispatch(&mut pass, buffers, workgroups);
-                    match command {
-                        Command::Launch(launch) => launch.shader.name,
-                        Command::Clear(_) => "clear",
-                    }
-                }
-            };
-            let started = std::time::Instant::now();
-            let submission = device.submit(encoder);
-            device.wait(Some(submission))?;
-            let seconds = started.elapsed().as_secs_f64();
-            times.push((*op, kernel, seconds, operations(command, &sizes)));
-        }
-        Ok(times)
+        let untimed = || {
+            Error::device(format!("{} keeps no time of what it computes", device.adapter.name))
+                .remedy("Profile on another --adapter; `crisp devices` says which have timestamps.")
+        };
+        self.prepare(session, &sizes, &scalars, inputs)?;
+        let launches: Vec<_> = self.launches().collect();
+        let timestamps = device.timestamps(launches.len())?.ok_or_else(untimed)?;
+        let encoder = self.record(device, &sizes, Some(&timestamps))?;
+        device.submit(encoder);
+        let times = device.passed(&timestamps)?.ok_or_else(untimed)?;
+        let timing = |((op, kernel, command), [begin, end]): (Launched<'_>, [f64; 2])| Timing {
+            op,
+            kernel,
+            begin,
+            seconds: end - begin,
+            operations: operations(command, &sizes),
+            bytes: self.plan.moved_bytes(command, &sizes),
+        };
+        Ok(launches.into_iter().zip(times).map(timing).collect())
+    }
+
+    /// Op, shader and command of each launch, in order.
+    fn launches(&self) -> impl Iterator<Item = Launched<'_>> {
+        self.plan.commands.iter().filter_map(|(op, command)| match command {
+            Command::Launch(launch) => Some((*op, launch.shader.name, command)),
+            Command::Clear(_) => None,
+        })
     }
 
     /// Submits one step and returns at once. `inputs` are written first; `outputs` come back with
@@ -305,47 +379,7 @@ impl Executor {
     ) -> Result<Pending> {
         self.prepare(session, &sizes, &scalars, inputs)?;
         let device = &session.device;
-        let mut encoder = device.encoder();
-        let mut next = 0;
-        let mut spent = 0;
-        while next < self.prepared.len() {
-            if let Prepared::Clear(buffer) = &self.prepared[next] {
-                device.clear(&mut encoder, buffer);
-                next += 1;
-                continue;
-            }
-            // Copies stand between passes, so a launch that needs some begins a new one.
-            self.copy_texels(device, &mut encoder, next, &sizes);
-            let first = next;
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            while let Some(Prepared::Launch { pipeline, buffers, grid }) = self.prepared.get(next) {
-                if next > first && texels(&self.plan.commands[next].1).next().is_some() {
-                    break;
-                }
-                let workgroups = grid.at(&sizes);
-                if workgroups.iter().any(|count| *count > u64::from(Grid::LIMIT)) {
-                    return Err(Error::usage(format!(
-                        "{}: {workgroups:?} workgroups, and a dimension holds {}",
-                        self.plan.commands[next].0,
-                        Grid::LIMIT
-                    ))
-                    .remedy("Use a smaller --batch-size or --max-length."));
-                }
-                if !workgroups.contains(&0) {
-                    pipeline.dispatch(&mut pass, buffers, workgroups.map(|count| count as u32));
-                }
-                spent += operations(&self.plan.commands[next].1, &sizes);
-                next += 1;
-                if spent > OPERATIONS_PER_SUBMISSION {
-                    break;
-                }
-            }
-            drop(pass);
-            if spent > OPERATIONS_PER_SUBMISSION {
-                device.submit(std::mem::replace(&mut encoder, device.encoder()));
-                spent = 0;
-            }
-        }
+        let mut encoder = self.record(device, &sizes, None)?;
         let mut readbacks = Vec::new();
         for (tensor, count) in outputs {
             let buffer = self.buffers.get(tensor).ok_or_else(|| {

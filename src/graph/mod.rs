@@ -7,7 +7,7 @@ mod ir;
 pub mod ops;
 mod plan;
 
-pub use executor::{Executor, Pending, Session};
+pub use executor::{Executor, Pending, Session, Timing};
 pub use grad::gradients;
 pub use ir::{Graph, Kind, Lowering, Shape};
 pub use plan::{Place, Plan};

@@ -132,24 +132,42 @@ impl Plan {
         }
     }
 
-    /// Floating-point operations of the matrix products at a batch of these sizes.
+    /// Floating-point operations of the matrix products and attention at a batch of these sizes.
     pub fn operations(&self, sizes: &Sizes) -> u64 {
         self.commands.iter().map(|(_, command)| operations(command, sizes)).sum()
+    }
+
+    /// Bytes that a command cannot but move at a batch of these sizes: each tensor that it binds once,
+    /// and twice where it is changed in place.
+    pub fn moved_bytes(&self, command: &Command, sizes: &Sizes) -> u64 {
+        let elements = |id: &TensorId| self.tensors[id.0 as usize].shape.elements().at(sizes);
+        match command {
+            Command::Clear(tensor) => 4 * elements(tensor),
+            Command::Launch(launch) => {
+                let bound = &launch.buffers;
+                let moved = |(index, (id, access)): (usize, &(TensorId, Access))| {
+                    // A tensor that stands in for an absent one is bound a second time.
+                    if bound[..index].iter().any(|(before, _)| before == id) {
+                        return 0;
+                    }
+                    let partly = launch.partly.iter().find(|(of, _)| of == id);
+                    let count = partly.map_or_else(|| elements(id), |(_, size)| size.at(sizes));
+                    count * if *access == Access::Update { 8 } else { 4 }
+                };
+                bound.iter().enumerate().map(moved).sum()
+            }
+        }
     }
 }
 
 /// Floating-point operations of a command, where it counts them.
 pub(super) fn operations(command: &Command, sizes: &Sizes) -> u64 {
-    let Command::Launch(launch) = command else { return 0 };
-    let values: Vec<u64> = launch
-        .parameters
-        .iter()
-        .map(|word| match word {
-            crate::kernels::Word::Size(size) => size.at(sizes),
-            _ => 0,
-        })
-        .collect();
-    (launch.operations)(&values)
+    match command {
+        Command::Launch(launch) if !launch.operations.is_empty() => {
+            launch.operations.iter().map(|size| size.at(sizes)).product()
+        }
+        _ => 0,
+    }
 }
 
 fn bytes(tensor: &Planned, largest: &Sizes) -> u64 {

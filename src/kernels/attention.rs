@@ -2,7 +2,8 @@
 
 use super::mask::Mask;
 use super::pointwise::Dropout;
-use super::{Command, Count, Grid, Launch, Shader, Size, Symbol, TensorId, Word, shader};
+use super::{Command, Count, Grid, Launch, Shader, Size, Symbol, Target, TensorId, Word, shader};
+use crate::gpu::{Access, Texture};
 
 /// The heads of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +44,29 @@ fn parameters(heads: Heads, mask: &Mask, dropout: Option<Dropout>) -> Vec<Word> 
     words
 }
 
+/// Whether the kernels for CPU adapters are taken: those read whole texels, and whole vectors of rows.
+fn streams(target: Target, heads: Heads, mask: &Mask) -> bool {
+    target == Target::Cpu && heads.dim.is_multiple_of(4) && mask.block.is_multiple_of(8)
+}
+
+fn texels(shader: Shader) -> Shader {
+    shader.with("WIDTH", format!("{}u", Texture::WIDTH))
+}
+
+/// `factor` operations for each component, head and pair of tokens. Blocks count as full, and all pairs
+/// as visited: what a mask leaves out is known only on the device.
+fn operations(heads: Heads, mask: &Mask, factor: u64) -> [Size; 3] {
+    let pairs = Size::from(Symbol::Pairs).times(u64::from(mask.block * mask.block));
+    [pairs, heads.count.into(), Size::from(heads.dim).times(factor)]
+}
+
 fn grid(heads: Heads) -> Grid {
     Grid::Plane(Count::new(Symbol::Blocks, 1), Count::new(heads.count, 1))
 }
 
 /// `out [tokens, heads · dim]` and `log_sum_exp [heads, tokens]` from `qkv [tokens, 3 · heads · dim]`.
 pub fn forward(
+    target: Target,
     heads: Heads,
     dropout: Option<Dropout>,
     mask: &Mask,
@@ -56,15 +74,23 @@ pub fn forward(
     out: TensorId,
     log_sum_exp: TensorId,
 ) -> Command {
-    let shader = specialise(shader!("attention_forward"), heads, mask, dropout);
+    let (shader, access) = if streams(target, heads, mask) {
+        (texels(shader!("attention_forward_streaming")), Access::Texels)
+    } else {
+        (shader!("attention_forward"), Access::Read)
+    };
+    let shader = specialise(shader, heads, mask, dropout);
+    // Scores and values: a multiplication and an addition each.
+    let operations = operations(heads, mask, 4);
     Command::Launch(
         Launch::new(shader, parameters(heads, mask, dropout), grid(heads))
-            .read(qkv)
+            .bind(qkv, access)
             .read(mask.blocks)
             .read(mask.lists)
             .read(mask.bits.unwrap_or(mask.blocks))
             .write(out)
-            .write(log_sum_exp),
+            .write(log_sum_exp)
+            .counting(operations),
     )
 }
 
@@ -87,6 +113,7 @@ pub struct Backward {
 
 /// The gradient of query, key and value.
 pub fn backward(
+    target: Target,
     heads: Heads,
     dropout: Option<Dropout>,
     mask: &Mask,
@@ -101,21 +128,32 @@ pub fn backward(
     .read(tensors.out)
     .read(tensors.dout)
     .write(tensors.delta);
-    let walk = |shader: Shader, lists: TensorId| {
+    let streaming = streams(target, heads, mask);
+    let access = if streaming { Access::Texels } else { Access::Read };
+    let walk = |shader: Shader, lists: TensorId, factor: u64| {
         let shader = specialise(shader, heads, mask, dropout);
         Launch::new(shader, parameters(heads, mask, dropout), grid(heads))
-            .read(tensors.qkv)
-            .read(tensors.dout)
+            .bind(tensors.qkv, access)
+            .bind(tensors.dout, access)
             .read(tensors.log_sum_exp)
             .read(tensors.delta)
             .read(mask.blocks)
             .read(lists)
             .read(mask.bits.unwrap_or(mask.blocks))
             .write(tensors.dqkv)
+            .counting(operations(heads, mask, factor))
+    };
+    let (query, key_value) = if streaming {
+        (
+            texels(shader!("attention_backward_query_streaming")),
+            texels(shader!("attention_backward_key_value_streaming")),
+        )
+    } else {
+        (shader!("attention_backward_query"), shader!("attention_backward_key_value"))
     };
     [
         Command::Launch(delta),
-        Command::Launch(walk(shader!("attention_backward_query"), mask.lists)),
-        Command::Launch(walk(shader!("attention_backward_key_value"), mask.transposed)),
+        Command::Launch(walk(query, mask.lists, 6)),
+        Command::Launch(walk(key_value, mask.transposed, 8)),
     ]
 }

@@ -22,7 +22,9 @@ pub fn forward(
             .read(positions)
             .read(ids)
             .read(places)
-            .write(y),
+            .write(y)
+            .touching(words, Size::from(Symbol::Tokens).times(u64::from(columns)))
+            .touching(positions, Size::from(Symbol::Tokens).times(u64::from(columns))),
     )
 }
 
@@ -54,7 +56,8 @@ pub fn backward_words(
     .read(sorted.tokens)
     .read(sorted.segments)
     .read(sorted.ids)
-    .write(dwords);
+    .write(dwords)
+    .touching(dwords, Size::from(Symbol::Distinct).times(u64::from(columns)));
     [Command::Clear(dwords), Command::Launch(launch)]
 }
 

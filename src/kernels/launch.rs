@@ -287,14 +287,24 @@ pub struct Launch {
     pub parameters: Vec<Word>,
     /// How many workgroups.
     pub grid: Grid,
-    /// Floating-point operations, where they are what the kernel's time goes into.
-    pub operations: fn(&[u64]) -> u64,
+    /// Floating-point operations, where they are what the kernel's time goes into: the product of
+    /// these.
+    pub operations: Vec<Size>,
+    /// Tensors of which a launch touches only so many elements.
+    pub partly: Vec<(TensorId, Size)>,
 }
 
 impl Launch {
     /// A launch without buffers yet.
     pub fn new(shader: Shader, parameters: Vec<Word>, grid: Grid) -> Self {
-        Self { shader, buffers: Vec::new(), parameters, grid, operations: |_| 0 }
+        Self {
+            shader,
+            buffers: Vec::new(),
+            parameters,
+            grid,
+            operations: Vec::new(),
+            partly: Vec::new(),
+        }
     }
 
     /// Adds a buffer that the kernel reads.
@@ -303,21 +313,33 @@ impl Launch {
         self
     }
 
-    /// Adds a buffer that the kernel writes (and may read).
+    /// Adds a buffer that the kernel writes.
     pub fn write(mut self, tensor: TensorId) -> Self {
         self.buffers.push((tensor, Access::Write));
         self
     }
 
-    /// Adds a buffer that the kernel reads as a texture, for kernels of CPU adapters.
-    pub fn texels(mut self, tensor: TensorId) -> Self {
-        self.buffers.push((tensor, Access::Texels));
+    /// Adds a buffer that the kernel changes in place.
+    pub fn update(mut self, tensor: TensorId) -> Self {
+        self.buffers.push((tensor, Access::Update));
         self
     }
 
-    /// Says how many floating-point operations the values of the parameters mean.
-    pub fn counting(mut self, operations: fn(&[u64]) -> u64) -> Self {
-        self.operations = operations;
+    /// Adds a tensor that the kernel uses in this way.
+    pub fn bind(mut self, tensor: TensorId, access: Access) -> Self {
+        self.buffers.push((tensor, access));
+        self
+    }
+
+    /// Says how many floating-point operations a launch needs: the product of these.
+    pub fn counting(mut self, operations: impl Into<Vec<Size>>) -> Self {
+        self.operations = operations.into();
+        self
+    }
+
+    /// Says that a launch touches only so many elements of a tensor.
+    pub fn touching(mut self, tensor: TensorId, elements: Size) -> Self {
+        self.partly.push((tensor, elements));
         self
     }
 }

@@ -93,7 +93,7 @@ pub fn matmul(
         .read(bias)
         .write(operands.c)
         .write(before)
-        .counting(|sizes| 2 * sizes[0] * sizes[1] * sizes[2]);
+        .counting([m, n, k.times(2)]);
     launch.buffers.splice(..0, [(operands.a, access), (operands.b, access)]);
     Command::Launch(launch)
 }

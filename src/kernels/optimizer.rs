@@ -75,8 +75,8 @@ pub fn adamw(
         Launch::new(shader!("adamw"), parameters, grid)
             .read(gradient)
             .read(norm)
-            .write(state.weight)
-            .write(state.first)
-            .write(state.second),
+            .update(state.weight)
+            .update(state.first)
+            .update(state.second),
     )
 }

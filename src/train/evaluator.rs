@@ -1,14 +1,15 @@
 //! A model and its forward pass: logits of batches, loss and accuracy of a data set.
 
-use crate::data::{Batch, Dataset, Encoded, Tokenizer};
+use super::batches::Prepared;
+use crate::data::{Dataset, Encoded, Tokenizer};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::graph::{Executor, Graph, Pending, Plan, Session};
+use crate::graph::{Executor, Graph, Pending, Plan, Session, Timing};
 use crate::kernels::{Scalars, Sizes, TensorId};
 use crate::model::checkpoint::{self, Loaded, Tensor};
 use crate::model::distilbert::{self, Inputs, Parameter};
 use crate::model::{Config, checkpoint::Tensor as Values};
-use crate::sparsity::{BlockMask, Policy};
+use crate::sparsity::Policy;
 use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
@@ -226,12 +227,24 @@ impl Evaluator {
         self.executor.plan()
     }
 
-    fn submit(&mut self, session: &Session, batch: &Batch) -> Result<Pending> {
-        let mask = BlockMask::new(&self.policy, &batch.offsets);
-        let sizes = distilbert::sizes(batch, &mask);
-        let words = self.inputs.words(batch, &mask);
+    /// Submits the forward pass of a batch and returns at once: its outputs are the logits.
+    ///
+    /// # Errors
+    /// A batch larger than planned for, or an error of the device.
+    pub fn submit(&mut self, session: &Session, prepared: &Prepared) -> Result<Pending> {
+        let Prepared { batch, mask } = prepared;
+        let words = self.inputs.words(batch, mask);
         let outputs = [(self.logits, batch.sequences() * self.labels)];
-        self.executor.run(session, sizes, Scalars::default(), &words, &outputs)
+        self.executor.run(session, prepared.sizes(), Scalars::default(), &words, &outputs)
+    }
+
+    /// Runs the forward pass of a batch, waits for it, and says how long each launch took.
+    ///
+    /// # Errors
+    /// As [`Evaluator::submit`]; an adapter that keeps no time.
+    pub fn profile(&mut self, session: &Session, prepared: &Prepared) -> Result<Vec<Timing>> {
+        let words = self.inputs.words(&prepared.batch, &prepared.mask);
+        self.executor.profile(session, prepared.sizes(), Scalars::default(), &words)
     }
 
     /// What the model says of each example, in their order. `each` hears how many are done.
@@ -256,8 +269,8 @@ impl Evaluator {
             Ok(())
         };
         for batch in examples.chunks(batch_size.max(1)) {
-            let packed = Batch::pack(&batch.iter().collect::<Vec<_>>())?;
-            under_way.push_back(self.submit(session, &packed)?);
+            let prepared = Prepared::new(&batch.iter().collect::<Vec<_>>(), &self.policy)?;
+            under_way.push_back(self.submit(session, &prepared)?);
             if under_way.len() > 1
                 && let Some(pending) = under_way.pop_front()
             {

@@ -1,5 +1,6 @@
 //! Training and evaluation: the loop, its schedule, what it writes and how it goes on.
 
+mod batches;
 mod evaluator;
 mod metrics;
 mod run_directory;
@@ -8,6 +9,7 @@ mod settings;
 mod trainer;
 mod training_run;
 
+pub use batches::{Batches, Prepared};
 pub use evaluator::{Evaluation, Evaluator, Model, Prediction, encode, load_model};
 pub use schedule::Schedule;
 pub use settings::{Settings, SettingsFile};

@@ -1,14 +1,14 @@
 //! One training step on the device: forward, backward, clip, AdamW, as a single plan.
 
-use crate::data::Batch;
+use super::batches::Prepared;
 use crate::error::{Error, Result};
-use crate::graph::{Executor, Graph, Pending, Place, Plan, Session, gradients, ops};
+use crate::graph::{Executor, Graph, Pending, Place, Plan, Session, Timing, gradients, ops};
 use crate::kernels::optimizer::AdamW;
 use crate::kernels::{Scalars, Sizes, TensorId};
 use crate::model::Config;
 use crate::model::checkpoint::Tensor;
 use crate::model::distilbert::{self, Inputs, Parameter};
-use crate::sparsity::{BlockMask, Policy};
+use crate::sparsity::Policy;
 use std::collections::HashMap;
 
 /// β₁ and β₂ and ε of AdamW.
@@ -20,7 +20,6 @@ const EPSILON: f32 = 1e-8;
 pub struct Trainer {
     executor: Executor,
     inputs: Inputs,
-    policy: Policy,
     loss: TensorId,
     norm: TensorId,
     gradients: Vec<TensorId>,
@@ -82,28 +81,32 @@ impl Trainer {
         outputs.extend(&gradients);
         let plan = Plan::new(&graph, session.target(), largest, &outputs)?;
         let executor = Executor::new(session, plan)?;
-        Ok(Self { executor, inputs, policy: *policy, loss, norm, gradients, parameters })
+        Ok(Self { executor, inputs, loss, norm, gradients, parameters })
     }
 
     /// Submits a step and returns at once.
     ///
     /// # Errors
     /// A batch larger than planned for, or an error of the device.
-    pub fn step(&mut self, session: &Session, batch: &Batch, scalars: Scalars) -> Result<Pending> {
-        self.run(session, batch, scalars, &[(self.loss, 1), (self.norm, 2)])
+    pub fn step(
+        &mut self,
+        session: &Session,
+        prepared: &Prepared,
+        scalars: Scalars,
+    ) -> Result<Pending> {
+        self.run(session, prepared, scalars, &[(self.loss, 1), (self.norm, 2)])
     }
 
     fn run(
         &mut self,
         session: &Session,
-        batch: &Batch,
+        prepared: &Prepared,
         scalars: Scalars,
         outputs: &[(TensorId, usize)],
     ) -> Result<Pending> {
-        let mask = BlockMask::new(&self.policy, &batch.offsets);
-        let sizes = distilbert::sizes(batch, &mask);
-        let words = self.inputs.words(batch, &mask);
-        self.executor.run(session, sizes, scalars, &words, outputs)
+        let Prepared { batch, mask } = prepared;
+        let words = self.inputs.words(batch, mask);
+        self.executor.run(session, prepared.sizes(), scalars, &words, outputs)
     }
 
     /// Waits for a step.
@@ -123,12 +126,12 @@ impl Trainer {
     pub fn step_with_gradients(
         &mut self,
         session: &Session,
-        batch: &Batch,
+        prepared: &Prepared,
         scalars: Scalars,
     ) -> Result<(StepResult, HashMap<String, Tensor>)> {
         let mut outputs = vec![(self.loss, 1), (self.norm, 2)];
         outputs.extend(self.gradients.iter().zip(&self.parameters).map(|(id, p)| (*id, p.count())));
-        let values = self.run(session, batch, scalars, &outputs)?.wait::<f32>(session)?;
+        let values = self.run(session, prepared, scalars, &outputs)?.wait::<f32>(session)?;
         let result = StepResult { loss: values[0][0], grad_norm: values[1][0] };
         let gradients = self
             .parameters
@@ -139,20 +142,19 @@ impl Trainer {
         Ok((result, gradients))
     }
 
-    /// Runs one step command by command: op, kernel, seconds and operations of each.
+    /// Runs one step, waits for it, and says how long each launch took.
     ///
     /// # Errors
-    /// As [`Trainer::step`].
+    /// As [`Trainer::step`]; an adapter that keeps no time.
     pub fn profile(
         &mut self,
         session: &Session,
-        batch: &Batch,
+        prepared: &Prepared,
         scalars: Scalars,
-    ) -> Result<Vec<(&'static str, &'static str, f64, u64)>> {
-        let mask = BlockMask::new(&self.policy, &batch.offsets);
-        let sizes = distilbert::sizes(batch, &mask);
-        let words = self.inputs.words(batch, &mask);
-        self.executor.profile(session, sizes, scalars, &words)
+    ) -> Result<Vec<Timing>> {
+        let Prepared { batch, mask } = prepared;
+        let words = self.inputs.words(batch, mask);
+        self.executor.profile(session, prepared.sizes(), scalars, &words)
     }
 
     /// The plan of a step.

@@ -1,14 +1,15 @@
 //! The training loop: from a model and a data set to a run directory.
 
-use super::evaluator::{Evaluator, encode, sizes_of};
+use super::batches::Batches;
+use super::evaluator::{Evaluator, encode};
 use super::metrics::{Metrics, StepLine};
 use super::run_directory::{Progress, RunDirectory, write_json};
 use super::{Evaluation, Model, Schedule, Settings, StepResult, Trainer};
-use crate::data::{Batch, Dataset, Encoded, batches, epoch_order};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::graph::{Pending, Session};
-use crate::kernels::{Scalars, Sizes};
+use crate::kernels::Scalars;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -141,13 +142,14 @@ pub fn train(
         warmup: settings.warmup_steps.unwrap_or((f64::from(total) * 0.06).round() as u32),
         total,
     };
-    let per_epoch = examples.len().div_ceil(settings.batch_size) as u32;
+    let mut batches = Batches::new(&examples, &settings)?;
+    let per_epoch = batches.per_epoch();
 
     let directory = RunDirectory { path: task.output.clone() };
     let mut record = run_record(&task, session);
     let resumed = check_directory(&task, &directory, &record)?;
     task.model.upload(session)?;
-    let largest = largest_batch(&examples, &settings, total);
+    let largest = batches.largest(total);
     let mut trainer =
         Trainer::new(session, &trained, &policy, settings.weight_decay, settings.clip, largest)?;
     let mut evaluator = Evaluator::for_examples(
@@ -183,7 +185,6 @@ pub fn train(
     let mut last_arrival = Instant::now();
     let mut under_way: VecDeque<Submitted> = VecDeque::new();
     let mut last_evaluation = None;
-    let mut order: (u32, Vec<u32>) = (u32::MAX, Vec::new());
     let mut finish = |submitted: Submitted,
                       session: &Session,
                       metrics: &mut Metrics,
@@ -213,20 +214,16 @@ pub fn train(
 
     while progress.step < total {
         let step = progress.step + 1;
-        let epoch = (step - 1) / per_epoch;
-        if order.0 != epoch {
-            let shuffled = epoch_order(examples.len(), settings.seed, epoch, settings.shuffle);
-            order = (epoch, shuffled);
-        }
-        let first = ((step - 1) % per_epoch) as usize * settings.batch_size;
-        let last = (first + settings.batch_size).min(order.1.len());
-        let batch: Vec<&Encoded> =
-            order.1[first..last].iter().map(|index| &examples[*index as usize]).collect();
-        let batch = Batch::pack(&batch)?;
+        let batch = batches.prepare(step)?;
         let learning_rate = schedule.rate(step);
         let scalars = Scalars { seed: settings.seed, step, learning_rate };
         let pending = trainer.step(session, &batch, scalars)?;
-        under_way.push_back(Submitted { pending, step, learning_rate, tokens: batch.tokens() });
+        under_way.push_back(Submitted {
+            pending,
+            step,
+            learning_rate,
+            tokens: batch.batch.tokens(),
+        });
         progress.step = step;
 
         let due = |every: Option<u32>| every.map_or(step % per_epoch == 0, |n| step % n == 0);
@@ -348,22 +345,6 @@ fn check_directory(
         }
     }
     Ok(None)
-}
-
-/// The largest sizes over all batches that the run will see.
-fn largest_batch(examples: &[Encoded], settings: &Settings, total: u32) -> Sizes {
-    let policy = settings.policy().unwrap_or_default();
-    let per_epoch = examples.len().div_ceil(settings.batch_size).max(1) as u32;
-    let mut largest = Sizes::default();
-    for epoch in 0..total.div_ceil(per_epoch) {
-        let order = epoch_order(examples.len(), settings.seed, epoch, settings.shuffle);
-        let left = (total - epoch * per_epoch) as usize;
-        let sized = batches(&order, settings.batch_size)
-            .take(left)
-            .map(|batch| batch.iter().map(|index| &examples[*index as usize]).collect());
-        largest = largest.max(sizes_of(sized, &policy));
-    }
-    largest
 }
 
 /// Everything that identifies a run.

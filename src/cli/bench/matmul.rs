@@ -1,6 +1,6 @@
-//! `crisp bench`: kernels measured on this adapter.
+//! `crisp bench matmul`: one matrix product.
 
-use super::{Common, open, print, print_json};
+use crate::cli::{Common, open, print, print_json};
 use crate::error::{Error, Result};
 use crate::graph::{Executor, Graph, Plan, Session};
 use crate::kernels::matmul::{Activation, Operands, Transposition, matmul};
@@ -9,18 +9,6 @@ use std::time::Instant;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(clap::Subcommand)]
-enum What {
-    /// One matrix product, float32.
-    Matmul(Matmul),
-}
-
-#[derive(clap::Args)]
-struct Matmul {
     /// Rows of the result.
     #[arg(long, default_value_t = 576)]
     m: u64,
@@ -52,8 +40,7 @@ const RUNS: usize = 7;
 const SECONDS_PER_RUN: f64 = 0.2;
 
 pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
-    let What::Matmul(arguments) = arguments.what;
-    let Matmul { m, n, k, .. } = arguments;
+    let Arguments { m, n, k, .. } = arguments;
     if [m, n, k].iter().any(|size| *size == 0 || *size > 1 << 20) {
         return Err(Error::usage(format!("--m {m} --n {n} --k {k}: each is 1 to 1,048,576")));
     }

@@ -1,0 +1,34 @@
+//! `crisp bench`: what this adapter takes for a kernel, or for a whole step.
+
+mod matmul;
+mod step;
+
+use super::Common;
+use crate::error::Result;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// One matrix product, float32.
+    Matmul(matmul::Arguments),
+    /// A step of training, or of evaluation.
+    Step(step::Arguments),
+}
+
+pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
+    match arguments.what {
+        What::Matmul(arguments) => matmul::run(arguments, common),
+        What::Step(arguments) => step::run(arguments, common),
+    }
+}
+
+/// The middle one of some figures.
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}

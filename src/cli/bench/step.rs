@@ -1,0 +1,238 @@
+//! `crisp bench step`: a whole step of training or evaluation, as the trainer runs it.
+
+use super::median;
+use crate::cli::eval::policy_of;
+use crate::cli::{Common, open, print, print_json, progress, source};
+use crate::data::{Encoded, Split};
+use crate::error::{Error, Result};
+use crate::graph::{Pending, Session, Timing};
+use crate::kernels::Scalars;
+use crate::report;
+use crate::sparsity::Policy;
+use crate::train::{Batches, Evaluator, Model, Prepared, Settings, Trainer, encode};
+use std::path::PathBuf;
+use std::time::Instant;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// A directory in Hugging Face layout, a hub id, or `quickstart`.
+    #[arg(long, value_name = "M")]
+    model: String,
+    /// Sentences per step.
+    #[arg(long, value_name = "B", default_value_t = Settings::default().batch_size)]
+    batch_size: usize,
+    /// Every sentence has so many tokens, drawn at random.
+    #[arg(long, value_name = "L", required_unless_present = "data", conflicts_with = "data")]
+    length: Option<usize>,
+    /// The batches that `crisp train` would take from this data.
+    #[arg(long, value_name = "D")]
+    data: Option<String>,
+    /// Word pieces kept of a sentence of the data.
+    #[arg(long, value_name = "N", default_value_t = Settings::default().max_length)]
+    max_length: usize,
+    /// Attention; by default the model's own.
+    #[arg(long, value_name = "S")]
+    sparsity: Option<String>,
+    /// The forward pass alone, as in evaluation.
+    #[arg(long)]
+    eval: bool,
+    /// Steps that are measured, after one that warms up.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(3..))]
+    steps: u32,
+    /// Then one more step, timed kernel by kernel: prints a table.
+    #[arg(long)]
+    profile: bool,
+    /// With --profile: writes the step's timeline for chrome://tracing or ui.perfetto.dev.
+    #[arg(long, value_name = "FILE.json", requires = "profile")]
+    trace: Option<PathBuf>,
+    /// One JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(serde::Serialize)]
+struct Report {
+    seconds_per_step: f64,
+    tokens_per_step: f64,
+    sentences_per_second: f64,
+    host_seconds_per_step: f64,
+    gflops: f64,
+    peak_bytes: u64,
+    first_step_seconds: f64,
+    sparsity: String,
+    adapter: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Vec<report::Row>>,
+}
+
+/// What runs a step.
+enum Runner {
+    Training(Box<Trainer>),
+    Evaluation(Box<Evaluator>),
+}
+
+impl Runner {
+    fn submit(&mut self, session: &Session, prepared: &Prepared, step: u32) -> Result<Pending> {
+        match self {
+            Self::Training(trainer) => trainer.step(session, prepared, scalars(step)),
+            Self::Evaluation(evaluator) => evaluator.submit(session, prepared),
+        }
+    }
+
+    fn profile(&mut self, session: &Session, prepared: &Prepared) -> Result<Vec<Timing>> {
+        match self {
+            Self::Training(trainer) => trainer.profile(session, prepared, scalars(1)),
+            Self::Evaluation(evaluator) => evaluator.profile(session, prepared),
+        }
+    }
+
+    fn operations(&self, prepared: &Prepared) -> u64 {
+        let plan = match self {
+            Self::Training(trainer) => trainer.plan(),
+            Self::Evaluation(evaluator) => evaluator.plan(),
+        };
+        plan.operations(&prepared.sizes())
+    }
+}
+
+/// A small rate: what is measured does not depend on it, and the weights stay what they are.
+fn scalars(step: u32) -> Scalars {
+    Scalars { seed: 42, step, learning_rate: 1e-6 }
+}
+
+pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
+    let started = Instant::now();
+    let mut settings = Settings {
+        batch_size: arguments.batch_size,
+        max_length: arguments.max_length,
+        ..Settings::default()
+    };
+    settings.check()?;
+    let mut session = open(common)?;
+    let model = source::model(&arguments.model, settings.seed)?;
+    let given = arguments.sparsity.as_deref().map(str::parse).transpose()?;
+    let policy: Policy = policy_of(given, &model.config)?;
+    settings.sparsity = policy.to_string();
+    let steps = arguments.steps + 1;
+    let examples = examples(&arguments, &model, steps)?;
+    let mut batches = Batches::new(&examples, &settings)?;
+    let largest = batches.largest(steps);
+    model.upload(&mut session)?;
+    let mut runner = if arguments.eval {
+        Runner::Evaluation(Box::new(Evaluator::new(&mut session, &model.config, &policy, largest)?))
+    } else {
+        let Settings { weight_decay, clip, .. } = settings;
+        let trainer =
+            Trainer::new(&mut session, &model.config, &policy, weight_decay, clip, largest)?;
+        Runner::Training(Box::new(trainer))
+    };
+
+    // As the training loop does it: a step is submitted before the one before has come back.
+    let mut under_way: Option<Pending> = None;
+    let mut last_arrival = Instant::now();
+    let mut first_step_seconds = 0.0;
+    let (mut seconds, mut rates, mut hosts) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut tokens, mut speeds) = (Vec::new(), Vec::new());
+    let mut sizes: Option<(f64, f64, f64)> = None;
+    for step in 1..=steps + 1 {
+        let host = Instant::now();
+        let mut of_this = None;
+        let submitted = if step <= steps {
+            let prepared = batches.prepare(step)?;
+            let count = prepared.batch.sequences() as f64;
+            of_this =
+                Some((count, prepared.batch.tokens() as f64, runner.operations(&prepared) as f64));
+            Some(runner.submit(&session, &prepared, step)?)
+        } else {
+            None
+        };
+        if step > 1 && step <= steps {
+            hosts.push(host.elapsed().as_secs_f64());
+        }
+        if let Some(pending) = std::mem::replace(&mut under_way, submitted) {
+            pending.wait::<f32>(&session)?;
+            let took = last_arrival.elapsed().as_secs_f64();
+            last_arrival = Instant::now();
+            if let (3.., Some((sentences, of_batch, operations))) = (step, sizes) {
+                seconds.push(took);
+                rates.push(sentences / took);
+                tokens.push(of_batch);
+                speeds.push(operations / took / 1e9);
+            }
+        }
+        // The first step runs alone, so that its time is its own.
+        if step == 1
+            && let Some(pending) = under_way.take()
+        {
+            pending.wait::<f32>(&session)?;
+            first_step_seconds = started.elapsed().as_secs_f64();
+            last_arrival = Instant::now();
+        }
+        sizes = of_this;
+    }
+    let profile = match arguments.profile {
+        true => {
+            let prepared = batches.prepare(steps)?;
+            let timings = runner.profile(&session, &prepared)?;
+            if let Some(path) = &arguments.trace {
+                crate::files::write(path, report::chrome_trace(&timings).as_bytes())?;
+            }
+            Some(report::rows(&timings))
+        }
+        false => None,
+    };
+    let result = Report {
+        seconds_per_step: median(seconds),
+        tokens_per_step: median(tokens),
+        sentences_per_second: median(rates),
+        host_seconds_per_step: median(hosts),
+        gflops: median(speeds),
+        peak_bytes: session.device.peak_bytes(),
+        first_step_seconds,
+        sparsity: policy.to_string(),
+        adapter: session.device.adapter.name.clone(),
+        profile,
+    };
+    if arguments.json {
+        return print_json(&result);
+    }
+    print(&format!(
+        "{:.4} s a step of {:.0} tokens, {:.1} sentences/s, {:.1} GFLOP/s; host {:.1} ms a step; \
+         first step after {:.2} s; {} on the device",
+        result.seconds_per_step,
+        result.tokens_per_step,
+        result.sentences_per_second,
+        result.gflops,
+        result.host_seconds_per_step * 1e3,
+        result.first_step_seconds,
+        progress::bytes(result.peak_bytes),
+    ))?;
+    result.profile.map_or(Ok(()), |rows| print(&report::table(&rows)))
+}
+
+/// Sentences for so many steps: of the data, or of random tokens.
+fn examples(arguments: &Arguments, model: &Model, steps: u32) -> Result<Vec<Encoded>> {
+    if let Some(data) = &arguments.data {
+        let dataset = source::dataset(data, Split::Train, &model.config.labels)?;
+        return encode(model, &dataset, arguments.max_length);
+    }
+    let length = arguments.length.unwrap_or_default();
+    if length == 0 || length > model.config.max_positions {
+        return Err(Error::usage(format!(
+            "--length {length}: the model has positions for 1 to {} tokens",
+            model.config.max_positions
+        )));
+    }
+    let vocabulary = model.config.vocab_size as u32;
+    let mut word = 1u32;
+    let mut draw = || {
+        // A linear congruence: any words will do, as long as they are spread over the vocabulary.
+        word = word.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (word >> 8) % vocabulary
+    };
+    let sentence = |index: usize| Encoded {
+        ids: (0..length).map(|_| draw()).collect(),
+        label: Some(index as u32 % 2),
+    };
+    Ok((0..arguments.batch_size * steps as usize).map(sentence).collect())
+}

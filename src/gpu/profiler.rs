@@ -1,0 +1,75 @@
+//! Times of passes, taken by the device itself.
+
+use super::{Buffer, Device};
+use crate::error::Result;
+
+/// Room for the begin and the end of so many passes.
+pub struct Timestamps {
+    sets: Vec<wgpu::QuerySet>,
+    passes: usize,
+    resolved: Buffer,
+}
+
+/// Passes in one set: WebGPU allows 4,096 queries.
+const PASSES_PER_SET: usize = 2048;
+
+impl Device {
+    /// Room for the times of so many passes, or nothing where the adapter keeps no time.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn timestamps(&self, passes: usize) -> Result<Option<Timestamps>> {
+        if !self.adapter.timestamps {
+            return Ok(None);
+        }
+        let make = |first: usize| {
+            self.raw.create_query_set(&wgpu::QuerySetDescriptor {
+                label: Some("times"),
+                ty: wgpu::QueryType::Timestamp,
+                count: (passes - first).min(PASSES_PER_SET) as u32 * 2,
+            })
+        };
+        let sets = self.scoped("making room for timestamps", || {
+            (0..passes).step_by(PASSES_PER_SET).map(make).collect()
+        })?;
+        let resolved = self.queries("times", passes as u64 * 16)?;
+        Ok(Some(Timestamps { sets, passes, resolved }))
+    }
+
+    /// The begin and the end of each pass in seconds from the first begin, after the passes have been
+    /// submitted. Nothing where the device gave none, as some do that promise to.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn passed(&self, timestamps: &Timestamps) -> Result<Option<Vec<[f64; 2]>>> {
+        let mut encoder = self.encoder();
+        for (index, set) in timestamps.sets.iter().enumerate() {
+            let first = index * PASSES_PER_SET;
+            let count = (timestamps.passes - first).min(PASSES_PER_SET) as u32 * 2;
+            // Whole sets of 32 KiB, so the offset keeps the 256 bytes that WebGPU wants.
+            let offset = first as u64 * 16;
+            encoder.resolve_query_set(set, 0..count, &timestamps.resolved.raw, offset);
+        }
+        self.submit(encoder);
+        let ticks: Vec<u64> = self.read(&timestamps.resolved, timestamps.passes * 2)?;
+        if ticks.contains(&0) {
+            return Ok(None);
+        }
+        let seconds = f64::from(self.queue.get_timestamp_period()) * 1e-9;
+        let start = ticks[0];
+        let since = |tick: u64| tick.saturating_sub(start) as f64 * seconds;
+        Ok(Some(ticks.chunks_exact(2).map(|pass| [since(pass[0]), since(pass[1])]).collect()))
+    }
+}
+
+impl Timestamps {
+    /// What a pass must be described with to be timed.
+    pub fn of(&self, pass: usize) -> wgpu::ComputePassTimestampWrites<'_> {
+        let within = (pass % PASSES_PER_SET) as u32 * 2;
+        wgpu::ComputePassTimestampWrites {
+            query_set: &self.sets[pass / PASSES_PER_SET],
+            beginning_of_pass_write_index: Some(within),
+            end_of_pass_write_index: Some(within + 1),
+        }
+    }
+}

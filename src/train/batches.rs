@@ -1,0 +1,93 @@
+//! Which sentences each step of a run learns from.
+
+use super::Settings;
+use super::evaluator::sizes_of;
+use crate::data::{Batch, Encoded, batches, epoch_order};
+use crate::error::Result;
+use crate::kernels::Sizes;
+use crate::model::distilbert;
+use crate::sparsity::{BlockMask, Policy};
+
+/// A batch with its mask, ready to be uploaded.
+pub struct Prepared {
+    /// The packed sentences.
+    pub batch: Batch,
+    /// Their mask.
+    pub mask: BlockMask,
+}
+
+impl Prepared {
+    /// Packs the sentences and makes their mask.
+    ///
+    /// # Errors
+    /// As [`Batch::pack`].
+    pub fn new(sentences: &[&Encoded], policy: &Policy) -> Result<Self> {
+        let batch = Batch::pack(sentences)?;
+        let mask = BlockMask::new(policy, &batch.offsets);
+        Ok(Self { batch, mask })
+    }
+
+    /// Its sizes.
+    pub fn sizes(&self) -> Sizes {
+        distilbert::sizes(&self.batch, &self.mask)
+    }
+}
+
+/// The batches of a run. They follow from the examples, the seed and the batch size alone.
+pub struct Batches<'a> {
+    examples: &'a [Encoded],
+    settings: &'a Settings,
+    policy: Policy,
+    order: Option<(u32, Vec<u32>)>,
+}
+
+impl<'a> Batches<'a> {
+    /// The batches that a run with these settings draws from the examples.
+    ///
+    /// # Errors
+    /// The settings' policy is none.
+    pub fn new(examples: &'a [Encoded], settings: &'a Settings) -> Result<Self> {
+        Ok(Self { examples, settings, policy: settings.policy()?, order: None })
+    }
+
+    /// Steps in one pass over the examples.
+    pub fn per_epoch(&self) -> u32 {
+        self.examples.len().div_ceil(self.settings.batch_size.max(1)).max(1) as u32
+    }
+
+    /// The batch of a step, counted from 1.
+    ///
+    /// # Errors
+    /// As [`Batch::pack`].
+    pub fn prepare(&mut self, step: u32) -> Result<Prepared> {
+        let per_epoch = self.per_epoch();
+        let (epoch, within) = ((step - 1) / per_epoch, ((step - 1) % per_epoch) as usize);
+        let (examples, settings) = (self.examples, self.settings);
+        let shuffled = || epoch_order(examples.len(), settings.seed, epoch, settings.shuffle);
+        if self.order.as_ref().is_none_or(|(of, _)| *of != epoch) {
+            self.order = Some((epoch, shuffled()));
+        }
+        let order = self.order.as_ref().map_or(&[][..], |(_, order)| order);
+        let first = (within * settings.batch_size).min(order.len());
+        let last = (first + settings.batch_size).min(order.len());
+        let chosen: Vec<&Encoded> =
+            order[first..last].iter().map(|index| &examples[*index as usize]).collect();
+        Prepared::new(&chosen, &self.policy)
+    }
+
+    /// The largest sizes over the first `total` steps: memory is planned once, for these.
+    pub fn largest(&self, total: u32) -> Sizes {
+        let per_epoch = self.per_epoch();
+        let mut largest = Sizes::default();
+        for epoch in 0..total.div_ceil(per_epoch) {
+            let Settings { seed, shuffle, batch_size, .. } = *self.settings;
+            let order = epoch_order(self.examples.len(), seed, epoch, shuffle);
+            let left = (total - epoch * per_epoch) as usize;
+            let sized = batches(&order, batch_size)
+                .take(left)
+                .map(|batch| batch.iter().map(|index| &self.examples[*index as usize]).collect());
+            largest = largest.max(sizes_of(sized, &self.policy));
+        }
+        largest
+    }
+}
