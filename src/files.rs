@@ -1,8 +1,8 @@
 //! Reading and writing files so that nothing is ever left half written.
 
 use crate::error::{Error, Result};
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 /// Reads a whole file.
 ///
@@ -52,4 +52,24 @@ pub fn write(path: &Path, content: &[u8]) -> Result<()> {
 /// Names the path and the operating system's reason.
 pub fn create_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|why| Error::io(path, "create the directory", &why))
+}
+
+/// Where this program keeps what it can make again: `CRISP_CACHE`, else the user's cache directory. None
+/// where the system names neither.
+pub fn cache() -> Option<PathBuf> {
+    let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(given) = variable("CRISP_CACHE") {
+        return Some(given.into());
+    }
+    let base = if cfg!(target_os = "windows") {
+        PathBuf::from(variable("LOCALAPPDATA")?)
+    } else if cfg!(target_os = "macos") {
+        PathBuf::from(variable("HOME")?).join("Library/Caches")
+    } else {
+        match variable("XDG_CACHE_HOME") {
+            Some(given) => PathBuf::from(given),
+            None => PathBuf::from(variable("HOME")?).join(".cache"),
+        }
+    };
+    Some(base.join("crisp"))
 }

@@ -9,7 +9,7 @@ use crisp::kernels::{Scalars, Sizes};
 use crisp::model::checkpoint::{self, Tensor};
 use crisp::model::{Config, distilbert};
 use crisp::sparsity::Policy;
-use crisp::train::{Evaluator, Model, Prepared, Schedule, Trainer};
+use crisp::train::{Evaluator, Model, Prepared, Schedule, Settings, Trainer};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -135,7 +135,8 @@ fn gradients_agree(directory: &str, policy: &str) {
     let sentences = fixture.sentences("input");
     let batch = pack(&sentences.iter().collect::<Vec<_>>(), &policy);
     let largest = batch.sizes();
-    let mut trainer = Trainer::new(&mut session, &config, &policy, 0.01, 1.0, largest).unwrap();
+    let mut trainer =
+        Trainer::new(&mut session, &config, &policy, &Settings::default(), largest).unwrap();
     let scalars = Scalars { seed: 0, step: 1, learning_rate: 0.0 };
     let (result, gradients) = trainer.step_with_gradients(&session, &batch, scalars).unwrap();
     let global = f64::from(fixture.floats["grad_norm"][0]);
@@ -179,7 +180,8 @@ fn training_agrees(directory: &str, policy: &str) {
         .map(|step| pack(&step.iter().map(|i| &pool[*i as usize]).collect::<Vec<_>>(), &policy))
         .collect();
     let largest = steps.iter().fold(Sizes::default(), |largest, batch| largest.max(batch.sizes()));
-    let mut trainer = Trainer::new(&mut session, &config, &policy, 0.01, 1.0, largest).unwrap();
+    let mut trainer =
+        Trainer::new(&mut session, &config, &policy, &Settings::default(), largest).unwrap();
     let schedule = Schedule { peak: 3e-4, warmup: 3, total: 20 };
     for (index, batch) in steps.iter().enumerate() {
         let step = index as u32 + 1;

@@ -8,12 +8,15 @@ mod predict;
 mod progress;
 mod source;
 mod train;
+mod tune;
 
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::graph::Session;
+use crate::kernels::tune::Tuning;
 use clap::{Args, Parser, Subcommand};
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Fine-tune and evaluate DistilBERT with structured sparse attention, on any GPU.
@@ -46,6 +49,8 @@ enum Command {
     Predict(predict::Arguments),
     /// Measure kernels on this adapter.
     Bench(bench::Arguments),
+    /// Measure which kernels are fastest on this adapter for a model, for all later commands.
+    Tune(tune::Arguments),
     /// List the adapters that can be used.
     Devices(devices::Arguments),
 }
@@ -71,6 +76,7 @@ pub fn main() -> ExitCode {
                 Command::Eval(arguments) => eval::run(arguments, common),
                 Command::Predict(arguments) => predict::run(arguments, common),
                 Command::Bench(arguments) => bench::run(arguments, common),
+                Command::Tune(arguments) => tune::run(arguments, common),
                 Command::Devices(arguments) => devices::run(arguments),
             }
         }
@@ -100,7 +106,18 @@ fn open(common: &Common) -> Result<Session> {
         adapter.max_storage_buffers,
         progress::bytes(u64::from(adapter.max_workgroup_bytes)),
     ));
-    Ok(Session::new(device))
+    let mut session = Session::new(device);
+    if let Some(path) = tuning_file() {
+        let Session { device, tuning, .. } = &mut session;
+        *tuning = Tuning::load(&path, &device.adapter, tuning.target);
+        tracing::info!("{} products tuned, in {}", tuning.chosen.len(), path.display());
+    }
+    Ok(session)
+}
+
+/// Where `crisp tune` keeps what it has measured.
+fn tuning_file() -> Option<PathBuf> {
+    crate::files::cache().map(|directory| directory.join("tuning.json"))
 }
 
 /// A line for the person at the terminal.

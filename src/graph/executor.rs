@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{
     Access, BindGroup, Buffer, Device, Pipeline, Readback, Resource, Texture, Timestamps,
 };
+use crate::kernels::tune::Tuning;
 use crate::kernels::{Command, Grid, Scalars, Sizes, Target, TensorId};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 pub struct Session {
     /// The device.
     pub device: Device,
+    /// The kernels that suit it.
+    pub tuning: Tuning,
     parameters: HashMap<String, Rc<Buffer>>,
     pipelines: HashMap<Arc<str>, Rc<Pipeline>>,
 }
@@ -22,20 +25,9 @@ pub struct Session {
 impl Session {
     /// A session without parameters.
     pub fn new(device: Device) -> Self {
-        Self { device, parameters: HashMap::new(), pipelines: HashMap::new() }
-    }
-
-    /// The kernel variants that suit the device.
-    pub fn target(&self) -> Target {
-        if self.device.adapter.software { Target::Cpu } else { Target::Gpu }
-    }
-
-    /// The name of the kernel variants, for records.
-    pub fn target_name(&self) -> &'static str {
-        match self.target() {
-            Target::Cpu => "cpu",
-            Target::Gpu => "gpu",
-        }
+        let target = if device.adapter.software { Target::Cpu } else { Target::Gpu };
+        let tuning = target.into();
+        Self { device, tuning, parameters: HashMap::new(), pipelines: HashMap::new() }
     }
 
     fn parameter(&mut self, name: &str, bytes: u64) -> Result<Rc<Buffer>> {
@@ -50,6 +42,22 @@ impl Session {
                 self.parameters.insert(name.into(), buffer.clone());
                 Ok(buffer)
             }
+        }
+    }
+
+    /// Sets a parameter that may have had another size before.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn replace(&mut self, name: &str, values: &[f32]) -> Result<()> {
+        self.forget(&[name]);
+        self.set(name, values)
+    }
+
+    /// Gives the memory of parameters back, once no plan uses them any more.
+    pub fn forget(&mut self, names: &[&str]) {
+        for name in names {
+            self.parameters.remove(*name);
         }
     }
 

@@ -2,7 +2,10 @@
 //! closures behind: how it is lowered to commands, and how its gradient is built from other ops.
 
 use crate::error::{Error, Result};
-use crate::kernels::{Command, Size, Symbol, Target, TensorId};
+use crate::kernels::matmul::{Transposition, Variant};
+use crate::kernels::tune::{Class, Tuning};
+use crate::kernels::{Command, Size, Sizes, Symbol, Target, TensorId};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// The sizes of a tensor, slowest dimension first.
@@ -64,12 +67,26 @@ pub(super) struct Node {
 
 /// What an op can ask for while it is lowered.
 pub struct Lowering<'a> {
-    /// The kind of device that the commands are for.
-    pub target: Target,
+    /// The kernels of the device that the commands are for.
+    pub tuning: &'a Tuning,
+    /// The largest batch that they are for.
+    pub largest: Sizes,
+    pub(super) products: &'a mut BTreeSet<Class>,
     pub(super) scratch: &'a mut dyn FnMut(Size) -> TensorId,
 }
 
 impl Lowering<'_> {
+    /// The kind of device that the commands are for.
+    pub fn target(&self) -> Target {
+        self.tuning.target
+    }
+
+    /// The variant for a product of these sizes.
+    pub fn product(&mut self, transposition: Transposition, sizes: [Size; 3]) -> Variant {
+        self.products.insert(Class::of(transposition, sizes, &self.largest));
+        self.tuning.matmul(transposition, sizes, &self.largest)
+    }
+
     /// A tensor of so many 4-byte elements that lives only within the op.
     pub fn scratch(&mut self, elements: Size) -> TensorId {
         (self.scratch)(elements)

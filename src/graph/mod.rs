@@ -6,8 +6,10 @@ mod grad;
 mod ir;
 pub mod ops;
 mod plan;
+mod tuner;
 
 pub use executor::{Executor, Pending, Session, Timing};
 pub use grad::gradients;
 pub use ir::{Graph, Kind, Lowering, Shape};
 pub use plan::{Place, Plan};
+pub use tuner::{Bench, tune};

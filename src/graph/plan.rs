@@ -7,8 +7,9 @@
 use super::ir::{Graph, Kind, Lowering, Shape};
 use crate::error::{Error, Result};
 use crate::gpu::{Access, Texture};
-use crate::kernels::{Command, Size, Sizes, Target, TensorId};
-use std::collections::HashMap;
+use crate::kernels::tune::{Class, Tuning};
+use crate::kernels::{Command, Size, Sizes, TensorId};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 /// Where a tensor lies.
@@ -46,22 +47,25 @@ pub struct Plan {
     pub slots: Vec<u64>,
     /// Bytes of each texture: the first holds the first tensor that a launch reads as texels, and so on.
     pub textures: Vec<u64>,
+    /// The matrix products in it.
+    pub products: BTreeSet<Class>,
     /// The largest batch that it has room for.
     pub largest: Sizes,
 }
 
 impl Plan {
-    /// Lowers a graph for a kind of device and a largest batch. `outputs` are tensors that will be
+    /// Lowers a graph to the kernels that suit a device, for batches up to a size. `outputs` are tensors that will be
     /// read after a step: they keep their memory to its end.
     ///
     /// # Errors
     /// A tensor of 2³² elements or more.
     pub fn new(
         graph: &Graph,
-        target: Target,
+        kernels: impl Into<Tuning>,
         largest: Sizes,
         outputs: &[TensorId],
     ) -> Result<Self> {
+        let tuning = kernels.into();
         let mut tensors: Vec<Planned> = graph
             .tensors
             .iter()
@@ -76,6 +80,7 @@ impl Plan {
             })
             .collect();
         let mut commands = Vec::new();
+        let mut products = BTreeSet::new();
         for node in &graph.nodes {
             let mut scratch = |elements: Size| {
                 tensors.push(Planned {
@@ -85,7 +90,12 @@ impl Plan {
                 });
                 TensorId(tensors.len() as u32 - 1)
             };
-            let mut lowering = Lowering { target, scratch: &mut scratch };
+            let mut lowering = Lowering {
+                tuning: &tuning,
+                largest,
+                products: &mut products,
+                scratch: &mut scratch,
+            };
             let lowered = (node.lower)(&mut lowering);
             commands.extend(lowered.into_iter().map(|command| (node.op, command)));
         }
@@ -110,7 +120,13 @@ impl Plan {
                 }
             }
         }
-        Ok(Self { tensors, commands, slots, textures, largest })
+        Ok(Self { tensors, commands, slots, textures, products, largest })
+    }
+
+    /// The tensor of that name.
+    pub fn tensor(&self, name: &str) -> Option<TensorId> {
+        let position = self.tensors.iter().position(|tensor| tensor.name == name);
+        position.map(|position| TensorId(position as u32))
     }
 
     /// Bytes of a tensor at the largest batch.

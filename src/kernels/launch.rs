@@ -212,6 +212,8 @@ pub enum Grid {
     Linear(Count),
     /// Along x and along y.
     Plane(Count, Count),
+    /// Along x and y, and so many along z.
+    Layers(Count, Count, u32),
 }
 
 impl Grid {
@@ -224,6 +226,7 @@ impl Grid {
                 [count.div_ceil(rows), rows, 1]
             }
             Self::Plane(x, y) => [x.at(sizes), y.at(sizes), 1],
+            Self::Layers(x, y, z) => [x.at(sizes), y.at(sizes), u64::from(z)],
         }
     }
 

@@ -1,8 +1,9 @@
 //! Matrix products, in the three transpositions that training needs, with bias and activation.
 
-use super::{Command, Count, Grid, Launch, Size, Target, TensorId, shader};
+use super::{Command, Count, Grid, Launch, Shader, Size, Sizes, Target, TensorId, shader};
 use crate::gpu::{Access, Texture};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// A function applied to each element of a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -29,7 +30,7 @@ impl Activation {
 }
 
 /// How the two factors lie in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Transposition {
     /// A `[m, k]`, B `[k, n]`: the gradient of an input.
     Nn,
@@ -56,46 +57,219 @@ pub struct Operands {
     pub activation: Activation,
 }
 
+/// One way to compute a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Variant {
+    /// `matmul_streaming`: no workgroup memory and no barrier, `rows` × `quads` vec4 in the registers of
+    /// each of 8 invocations; for CPU adapters. Whole vectors only.
+    Streaming {
+        /// Rows of a workgroup.
+        rows: u32,
+        /// vec4 of columns of an invocation.
+        quads: u32,
+    },
+    /// `matmul_blocked`: tiles in workgroup memory, loads of four values, the sums cut along k into
+    /// `split` parts; for GPUs. Whole vectors only.
+    Blocked {
+        /// Rows and columns of a workgroup.
+        tile: [u32; 2],
+        /// Rows and columns of an invocation.
+        thread: [u32; 2],
+        /// Parts that the sums are cut into, which compute at the same time.
+        split: u32,
+    },
+    /// `matmul_tiled`: tiles in workgroup memory, values one by one; any size.
+    Tiled,
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Streaming { rows, quads } => write!(f, "matmul_streaming {rows}x{quads}"),
+            Self::Blocked { tile, thread, split } => {
+                write!(f, "matmul_blocked {}x{}/{}x{}", tile[0], tile[1], thread[0], thread[1])?;
+                if split > 1 { write!(f, " in {split} parts") } else { Ok(()) }
+            }
+            Self::Tiled => f.write_str("matmul_tiled"),
+        }
+    }
+}
+
+impl Variant {
+    /// The variants that can compute a product, and are worth a try on such a device.
+    pub fn candidates(target: Target, transposition: Transposition, sizes: [Size; 3]) -> Vec<Self> {
+        let mut candidates = vec![];
+        if in_vectors(transposition, sizes) {
+            match target {
+                Target::Cpu => {
+                    for (rows, quads) in [(16, 3), (20, 2), (16, 4), (24, 2), (8, 3), (12, 4)] {
+                        candidates.push(Self::Streaming { rows, quads });
+                    }
+                }
+                Target::Gpu => {
+                    for (tile, thread) in [
+                        ([128, 128], [8, 8]),
+                        ([128, 64], [8, 4]),
+                        ([64, 128], [4, 8]),
+                        ([64, 64], [8, 4]),
+                        ([64, 64], [4, 4]),
+                        ([32, 64], [4, 4]),
+                    ] {
+                        for split in [1, 2, 4, 8] {
+                            candidates.push(Self::Blocked { tile, thread, split });
+                        }
+                    }
+                }
+            }
+        }
+        candidates.push(Self::Tiled);
+        candidates
+    }
+
+    /// A good choice where nothing was measured. `sizes` are those of the largest batch.
+    pub fn default_for(
+        target: Target,
+        transposition: Transposition,
+        sizes: [Size; 3],
+        largest: &Sizes,
+    ) -> Self {
+        if !in_vectors(transposition, sizes) {
+            return Self::Tiled;
+        }
+        if target == Target::Cpu {
+            return Self::Streaming { rows: 16, quads: 3 };
+        }
+        // Large tiles where they keep a large GPU busy; else smaller ones, and sums cut along k.
+        let [m, n, k] = sizes.map(|size| size.at(largest));
+        let groups = |tile: u64| m.div_ceil(tile) * n.div_ceil(tile);
+        if groups(128) >= BUSY {
+            return Self::Blocked { tile: [128, 128], thread: [8, 8], split: 1 };
+        }
+        let split = [1, 2, 4, 8]
+            .into_iter()
+            .find(|split| groups(64) * split >= BUSY || k / (2 * split) < SHORTEST_PART);
+        let split = split.unwrap_or(8) as u32;
+        Self::Blocked { tile: [64, 64], thread: [4, 4], split }
+    }
+}
+
+/// The shaders of all variants.
+pub(super) fn shaders() -> [Shader; 4] {
+    [
+        shader!("matmul_streaming"),
+        shader!("matmul_blocked"),
+        shader!("matmul_sum"),
+        shader!("matmul_tiled"),
+    ]
+}
+
+/// Workgroups that keep a large GPU busy: one for each of its multiprocessors.
+const BUSY: u64 = 128;
+/// Terms of a sum below which cutting it further does not pay.
+const SHORTEST_PART: u64 = 128;
+
+/// Whether both factors and the result can be read and written four values at a time.
+fn in_vectors(transposition: Transposition, [m, n, k]: [Size; 3]) -> bool {
+    let vectors = |size: Size| size.factor.is_multiple_of(4);
+    let along = match transposition {
+        Transposition::Nn | Transposition::Nt => k,
+        Transposition::Tn => m,
+    };
+    vectors(n) && n.fixed().is_some() && vectors(along) && along.fixed().is_some()
+}
+
 /// `c = activation(a·b + bias)`. `scratch` makes a tensor of so many elements that lives only here.
 pub fn matmul(
+    variant: Variant,
     transposition: Transposition,
     [m, n, k]: [Size; 3],
     operands: Operands,
-    target: Target,
     mut scratch: impl FnMut(Size) -> TensorId,
-) -> Command {
-    let vectors = |size: Size| size.factor.is_multiple_of(4);
-    let streams = match transposition {
-        Transposition::Nn | Transposition::Nt => vectors(n) && vectors(k) && k.fixed().is_some(),
-        Transposition::Tn => vectors(n) && vectors(m) && m.fixed().is_some(),
-    } && n.fixed().is_some();
+) -> Vec<Command> {
+    // A variant that was measured for other sizes must not be wrong for these.
+    let variant = if in_vectors(transposition, [m, n, k]) { variant } else { Variant::Tiled };
     // An unused binding still has to be bound: a factor stands in for the bias, a scratch of one
     // element for `before`.
-    let bias = operands.bias.unwrap_or(operands.a);
-    let before = operands.before.unwrap_or_else(|| scratch(Size::from(1u32)));
-    let (shader, grid, access) = if target == Target::Cpu && streams {
-        const ROWS: u32 = 16;
-        const COLUMNS: u32 = 8 * 3 * 4;
-        let shader = shader!("matmul_streaming").with("WIDTH", format!("{}u", Texture::WIDTH));
-        (shader, Grid::Plane(Count::new(n, COLUMNS), Count::new(m, ROWS)), Access::Texels)
-    } else {
-        const TILE: u32 = 64;
-        let grid = Grid::Plane(Count::new(n, TILE), Count::new(m, TILE));
-        (shader!("matmul_tiled"), grid, Access::Read)
+    let nothing = scratch(Size::from(1u32));
+    let finish = |shader: Shader| {
+        shader
+            .with("BIAS", operands.bias.is_some())
+            .with("ACTIVATION", format!("{}u", operands.activation.number()))
+            .with("KEEP_BEFORE", operands.before.is_some())
     };
-    let shader = shader
-        .with("TRANSPOSE_A", transposition == Transposition::Tn)
-        .with("TRANSPOSE_B", transposition == Transposition::Nt)
-        .with("BIAS", operands.bias.is_some())
-        .with("ACTIVATION", format!("{}u", operands.activation.number()))
-        .with("KEEP_BEFORE", operands.before.is_some());
-    let mut launch = Launch::new(shader, vec![m.into(), n.into(), k.into()], grid)
-        .read(bias)
-        .write(operands.c)
-        .write(before)
-        .counting([m, n, k.times(2)]);
-    launch.buffers.splice(..0, [(operands.a, access), (operands.b, access)]);
-    Command::Launch(launch)
+    let transposed = |shader: Shader| {
+        shader
+            .with("TRANSPOSE_A", transposition == Transposition::Tn)
+            .with("TRANSPOSE_B", transposition == Transposition::Nt)
+    };
+    let launch = |shader: Shader, grid: Grid, access: Access, c: TensorId| {
+        Launch::new(shader, vec![m.into(), n.into(), k.into()], grid)
+            .bind(operands.a, access)
+            .bind(operands.b, access)
+            .read(operands.bias.unwrap_or(operands.a))
+            .write(c)
+            .write(operands.before.unwrap_or(nothing))
+            .counting([m, n, k.times(2)])
+    };
+    let plane = |rows: u32, columns: u32| Grid::Plane(Count::new(n, columns), Count::new(m, rows));
+    match variant {
+        Variant::Tiled => {
+            let shader = finish(transposed(shader!("matmul_tiled")));
+            let launch = launch(shader, plane(64, 64), Access::Read, operands.c);
+            vec![Command::Launch(launch)]
+        }
+        Variant::Streaming { rows, quads } => {
+            let shader = finish(transposed(shader!("matmul_streaming")))
+                .with("WIDTH", format!("{}u", Texture::WIDTH))
+                .with("ROWS", format!("{rows}u"))
+                .with("COLUMNS", format!("{quads}u"));
+            let grid = plane(rows, 8 * 4 * quads);
+            vec![Command::Launch(launch(shader, grid, Access::Texels, operands.c))]
+        }
+        Variant::Blocked { tile, thread, split } => {
+            let shader = transposed(shader!("matmul_blocked"))
+                .with("SPLIT", format!("{split}u"))
+                .with("ROWS", format!("{}u", tile[0]))
+                .with("COLUMNS", format!("{}u", tile[1]))
+                .with("THREAD_ROWS", format!("{}u", thread[0]))
+                .with("THREAD_COLUMNS", format!("{}u", thread[1]))
+                .with("DOWN", format!("{}u", tile[0] / thread[0]))
+                .with("ACROSS", format!("{}u", tile[1] / thread[1]));
+            let (across, down) = (Count::new(n, tile[1]), Count::new(m, tile[0]));
+            if split == 1 {
+                let grid = Grid::Plane(across, down);
+                return vec![Command::Launch(launch(
+                    finish(shader),
+                    grid,
+                    Access::Read,
+                    operands.c,
+                ))];
+            }
+            // The result has one symbol at most; so have its parts.
+            let elements = Size { factor: m.factor * n.factor, symbol: m.symbol.or(n.symbol) };
+            let parts = scratch(elements.times(u64::from(split)));
+            let grid = Grid::Layers(across, down, split);
+            let mut product = launch(shader, grid, Access::Read, parts);
+            // Bias and activation are applied to the sum.
+            for (tensor, _) in
+                product.buffers.iter_mut().filter(|(id, _)| Some(*id) == operands.before)
+            {
+                *tensor = nothing;
+            }
+            let elements = Size { factor: elements.factor / 4, ..elements };
+            let sum = Launch::new(
+                finish(shader!("matmul_sum")).with("SPLIT", format!("{split}u")),
+                vec![m.into(), n.into()],
+                Grid::Linear(Count::new(elements, 64)),
+            )
+            .read(parts)
+            .read(operands.bias.unwrap_or(parts))
+            .write(operands.c)
+            .write(operands.before.unwrap_or(nothing));
+            vec![Command::Launch(product), Command::Launch(sum)]
+        }
+    }
 }
 
 /// `y [columns]`, the column sums of `x [rows, columns]`: the gradient of a bias.

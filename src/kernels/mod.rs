@@ -12,6 +12,7 @@ pub mod mask;
 pub mod matmul;
 pub mod optimizer;
 pub mod pointwise;
+pub mod tune;
 
 pub use launch::{
     Command, Count, Grid, Launch, Scalar, Scalars, Shader, Size, Sizes, Symbol, TensorId, Word,
@@ -24,6 +25,16 @@ pub enum Target {
     Gpu,
     /// A software adapter: barriers and gathers are dear, uniform loads are free.
     Cpu,
+}
+
+impl Target {
+    /// Its name, for records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gpu => "gpu",
+            Self::Cpu => "cpu",
+        }
+    }
 }
 
 /// The shader of that file.

@@ -200,7 +200,7 @@ impl Evaluator {
         let mut graph = Graph::new();
         let inputs = Inputs::new(&mut graph);
         let network = distilbert::network(&mut graph, config, policy, &inputs, false)?;
-        let plan = Plan::new(&graph, session.target(), largest, &[network.logits])?;
+        let plan = Plan::new(&graph, session.tuning.clone(), largest, &[network.logits])?;
         let executor = Executor::new(session, plan)?;
         let labels = config.labels.len();
         Ok(Self { executor, inputs, policy: *policy, logits: network.logits, labels })

@@ -1,9 +1,11 @@
 //! One training step on the device: forward, backward, clip, AdamW, as a single plan.
 
+use super::Settings;
 use super::batches::Prepared;
 use crate::error::{Error, Result};
 use crate::graph::{Executor, Graph, Pending, Place, Plan, Session, Timing, gradients, ops};
 use crate::kernels::optimizer::AdamW;
+use crate::kernels::tune::Tuning;
 use crate::kernels::{Scalars, Sizes, TensorId};
 use crate::model::Config;
 use crate::model::checkpoint::Tensor;
@@ -35,18 +37,26 @@ pub struct StepResult {
     pub grad_norm: f32,
 }
 
-impl Trainer {
-    /// Plans and prepares the training step for batches up to `largest`. The session must hold the
-    /// model's parameters.
+/// A training step in a graph, lowered, and where its results are.
+pub struct TrainingPlan {
+    /// The commands of a step.
+    pub plan: Plan,
+    inputs: Inputs,
+    loss: TensorId,
+    norm: TensorId,
+    gradients: Vec<TensorId>,
+}
+
+impl TrainingPlan {
+    /// Plans the training step for batches up to `largest`. Needs no device.
     ///
     /// # Errors
-    /// Sizes that do not fit the device, a kernel that does not compile.
+    /// Sizes that do not fit each other, or that kernels cannot count.
     pub fn new(
-        session: &mut Session,
         config: &Config,
         policy: &Policy,
-        weight_decay: f32,
-        clip: f32,
+        Settings { weight_decay, clip, .. }: &Settings,
+        tuning: &Tuning,
         largest: Sizes,
     ) -> Result<Self> {
         let mut graph = Graph::new();
@@ -63,7 +73,7 @@ impl Trainer {
                 })
             })
             .collect::<Result<_>>()?;
-        let norm = ops::clip(&mut graph, &gradients, clip)?;
+        let norm = ops::clip(&mut graph, &gradients, *clip)?;
         let parameters = distilbert::parameters(config);
         for ((weight, gradient), parameter) in
             network.parameters.iter().zip(&gradients).zip(&parameters)
@@ -72,15 +82,35 @@ impl Trainer {
                 beta1: BETA1,
                 beta2: BETA2,
                 epsilon: EPSILON,
-                decay: if parameter.decays() { weight_decay } else { 0.0 },
+                decay: if parameter.decays() { *weight_decay } else { 0.0 },
             };
             let updated = ops::Updated { weight: *weight, gradient: *gradient, settings };
             ops::adamw(&mut graph, updated, norm)?;
         }
         let mut outputs = vec![loss, norm];
         outputs.extend(&gradients);
-        let plan = Plan::new(&graph, session.target(), largest, &outputs)?;
+        let plan = Plan::new(&graph, tuning.clone(), largest, &outputs)?;
+        Ok(Self { plan, inputs, loss, norm, gradients })
+    }
+}
+
+impl Trainer {
+    /// Plans and prepares the training step for batches up to `largest`. The session must hold the
+    /// model's parameters.
+    ///
+    /// # Errors
+    /// Sizes that do not fit the device, a kernel that does not compile.
+    pub fn new(
+        session: &mut Session,
+        config: &Config,
+        policy: &Policy,
+        settings: &Settings,
+        largest: Sizes,
+    ) -> Result<Self> {
+        let TrainingPlan { plan, inputs, loss, norm, gradients } =
+            TrainingPlan::new(config, policy, settings, &session.tuning, largest)?;
         let executor = Executor::new(session, plan)?;
+        let parameters = distilbert::parameters(config);
         Ok(Self { executor, inputs, loss, norm, gradients, parameters })
     }
 

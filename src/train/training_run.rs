@@ -150,8 +150,7 @@ pub fn train(
     let resumed = check_directory(&task, &directory, &record)?;
     task.model.upload(session)?;
     let largest = batches.largest(total);
-    let mut trainer =
-        Trainer::new(session, &trained, &policy, settings.weight_decay, settings.clip, largest)?;
+    let mut trainer = Trainer::new(session, &trained, &policy, &settings, largest)?;
     let mut evaluator = Evaluator::for_examples(
         session,
         &task.model.config,
@@ -365,6 +364,6 @@ fn run_record(task: &Task, session: &Session) -> Value {
         "settings": task.settings,
         "data": { "train": data(&task.train), "validation": data(&task.validation) },
         "adapter": session.device.adapter,
-        "shaders": session.target_name(),
+        "shaders": session.tuning.target.name(),
     })
 }

@@ -3,8 +3,9 @@
 use super::reference::{check_gradient, dot, normal_density, normal_distribution};
 use super::support::*;
 use crisp::graph::ops;
-use crisp::kernels::matmul::{self, Activation, Operands, Transposition};
-use crisp::kernels::{Command, Size, Target};
+use crisp::kernels::matmul::{self, Activation, Operands, Transposition, Variant};
+use crisp::kernels::{Command, Size, Sizes, Target};
+use std::collections::HashSet;
 
 const TRANSPOSITIONS: [Transposition; 3] =
     [Transposition::Nn, Transposition::Nt, Transposition::Tn];
@@ -47,14 +48,31 @@ fn product(transposition: Transposition, [m, n, k]: [usize; 3], a: &[f64], b: &[
     c
 }
 
-/// Runs one product for both targets and compares. Returns the matmul shader of each.
+/// Runs one product by the default variant of each target and compares. Returns the variants.
 fn check_product(
     session: &mut crisp::graph::Session,
     transposition: Transposition,
     sizes: [usize; 3],
     biased: bool,
     activation: Activation,
-) -> [&'static str; 2] {
+) -> [Variant; 2] {
+    TARGETS.map(|target| {
+        let [m, n, k] = sizes.map(|size| Size::from(size as u64));
+        let variant = Variant::default_for(target, transposition, [m, n, k], &Sizes::default());
+        check_variant(session, transposition, sizes, biased, activation, variant);
+        variant
+    })
+}
+
+/// Runs one product by a variant and compares.
+fn check_variant(
+    session: &mut crisp::graph::Session,
+    transposition: Transposition,
+    sizes: [usize; 3],
+    biased: bool,
+    activation: Activation,
+    variant: Variant,
+) {
     let [m, n, k] = sizes;
     let mut random = Random((m * 1_000_003 + n * 1009 + k) as u64);
     let a_values = random.outliers(m * k, 100.0);
@@ -83,26 +101,52 @@ fn check_product(
     trial.graph.node("product", &outputs, move |lowering| {
         let bias = biased.then_some(bias);
         let operands = Operands { a, b, bias, c, before: kept, activation };
-        let target = lowering.target;
         let sizes = [m, n, k].map(|size| Size::from(size as u64));
         let product =
-            matmul::matmul(transposition, sizes, operands, target, |size| lowering.scratch(size));
-        cleared.iter().map(|tensor| Command::Clear(*tensor)).chain([product]).collect()
+            matmul::matmul(variant, transposition, sizes, operands, |size| lowering.scratch(size));
+        cleared.iter().map(|tensor| Command::Clear(*tensor)).chain(product).collect()
     });
-    TARGETS.map(|target| {
-        let shader = *trial.shaders(target).last().unwrap();
-        let what = format!("{shader} {transposition:?} {sizes:?} {activation:?} bias {biased}");
-        for (index, got) in trial.run(session, target, &outputs).into_iter().enumerate() {
-            let (what, want) = match index {
-                0 => (what.clone(), &after),
-                _ => (format!("{what}: before the activation"), &before),
-            };
-            let (got, behind) = got.split_at(m * n);
-            close(&what, got, want, PRODUCT);
-            assert!(behind.iter().all(|value| *value == 0.0), "{what}: writes behind its end");
+    let what = format!("{variant} {transposition:?} {sizes:?} {activation:?} bias {biased}");
+    for (index, got) in trial.run(session, Target::Gpu, &outputs).into_iter().enumerate() {
+        let (what, want) = match index {
+            0 => (what.clone(), &after),
+            _ => (format!("{what}: before the activation"), &before),
+        };
+        let (got, behind) = got.split_at(m * n);
+        close(&what, got, want, PRODUCT);
+        assert!(behind.iter().all(|value| *value == 0.0), "{what}: writes behind its end");
+    }
+}
+
+/// What the tuner may choose is right for every size, not only for those that it was measured at.
+#[test]
+fn every_variant_is_right() {
+    let mut session = session();
+    for transposition in TRANSPOSITIONS {
+        for target in TARGETS {
+            let whole = [4, 4, 4].map(|size| Size::from(size as u64));
+            let mut splits_seen = 0;
+            for variant in Variant::candidates(target, transposition, whole) {
+                // Parts are cut in the same way whatever the tile.
+                if let Variant::Blocked { split: 2.., tile, .. } = variant {
+                    splits_seen += 1;
+                    if tile != [64, 64] {
+                        continue;
+                    }
+                }
+                for (sizes, biased, activation) in [
+                    ([132, 68, 36], true, Activation::Gelu),
+                    ([1, 4, 4], false, Activation::None),
+                    ([68, 132, 260], false, Activation::None),
+                    // Odd sizes fall back to the variant that takes any.
+                    ([7, 5, 3], true, Activation::Relu),
+                ] {
+                    check_variant(&mut session, transposition, sizes, biased, activation, variant);
+                }
+            }
+            assert_eq!(splits_seen > 0, target == Target::Gpu);
         }
-        shader
-    })
+    }
 }
 
 #[test]
@@ -128,9 +172,8 @@ fn products_of_every_shape() {
         ] {
             seen.extend(check_product(&mut session, transposition, sizes, false, Activation::None));
         }
-        for shader in ["matmul_streaming", "matmul_tiled"] {
-            assert!(seen.contains(&shader), "{transposition:?} has never run {shader}");
-        }
+        let kinds = seen.iter().map(std::mem::discriminant).collect::<HashSet<_>>();
+        assert_eq!(kinds.len(), 3, "{transposition:?} has run {seen:?} only");
     }
 }
 
@@ -145,29 +188,30 @@ fn products_with_bias_and_activation() {
             {
                 seen.extend(check_product(&mut session, transposition, sizes, biased, activation));
             }
-            for shader in ["matmul_streaming", "matmul_tiled"] {
-                assert!(seen.contains(&shader), "{transposition:?} has never run {shader}");
-            }
+            let kinds = seen.iter().map(std::mem::discriminant).collect::<HashSet<_>>();
+            assert_eq!(kinds.len(), 3, "{transposition:?} has run {seen:?} only");
         }
     }
 }
 
 /// What the targets choose is what the other tests here rely on.
 #[test]
-fn cpu_adapters_stream_where_vectors_fit_and_gpus_tile() {
+fn where_vectors_fit_cpu_adapters_stream_and_gpus_block() {
     let mut session = session();
     let mut choice = |transposition, sizes| {
         check_product(&mut session, transposition, sizes, false, Activation::None)
     };
-    let (streaming, tiled) = ("matmul_streaming", "matmul_tiled");
+    let streaming = Variant::Streaming { rows: 16, quads: 3 };
+    let (blocked, tiled) =
+        (Variant::Blocked { tile: [64, 64], thread: [4, 4], split: 1 }, Variant::Tiled);
     for transposition in TRANSPOSITIONS {
-        assert_eq!(choice(transposition, [8, 8, 8]), [streaming, tiled]);
+        assert_eq!(choice(transposition, [8, 8, 8]), [streaming, blocked]);
         assert_eq!(choice(transposition, [8, 6, 8]), [tiled, tiled]);
     }
-    assert_eq!(choice(Transposition::Nt, [7, 8, 8]), [streaming, tiled]);
+    assert_eq!(choice(Transposition::Nt, [7, 8, 8]), [streaming, blocked]);
     assert_eq!(choice(Transposition::Nt, [8, 8, 7]), [tiled, tiled]);
     assert_eq!(choice(Transposition::Nn, [8, 8, 7]), [tiled, tiled]);
-    assert_eq!(choice(Transposition::Tn, [8, 8, 7]), [streaming, tiled]);
+    assert_eq!(choice(Transposition::Tn, [8, 8, 7]), [streaming, blocked]);
     assert_eq!(choice(Transposition::Tn, [7, 8, 8]), [tiled, tiled]);
 }
 

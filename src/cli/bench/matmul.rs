@@ -1,11 +1,12 @@
 //! `crisp bench matmul`: one matrix product.
 
+use super::median;
 use crate::cli::{Common, open, print, print_json};
 use crate::error::{Error, Result};
-use crate::graph::{Executor, Graph, Plan, Session};
-use crate::kernels::matmul::{Activation, Operands, Transposition, matmul};
-use crate::kernels::{Command, Scalars, Size, Sizes};
-use std::time::Instant;
+use crate::graph::Bench;
+use crate::kernels::matmul::Transposition;
+use crate::kernels::tune::Class;
+use crate::kernels::{Size, Sizes};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -34,8 +35,6 @@ struct Report {
     adapter: String,
 }
 
-/// Submissions measured, after one that warms up; the median counts.
-const RUNS: usize = 7;
 /// A submission repeats the product until it takes about so long, so that its own cost vanishes.
 const SECONDS_PER_RUN: f64 = 0.2;
 
@@ -50,26 +49,15 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         _ => Transposition::Tn,
     };
     let mut session = open(common)?;
-    let values =
-        |count: u64| -> Vec<f32> { (0..count).map(|i| (i % 251) as f32 / 251.0 - 0.5).collect() };
-    session.set("a", &values(m * k))?;
-    session.set("b", &values(k * n))?;
-    let (mut once, _) = product(&mut session, [m, n, k], transposition, 1)?;
-    time(&session, &mut once)?;
-    let single = time(&session, &mut once)?;
-    let repeats = ((SECONDS_PER_RUN / single).ceil() as usize).clamp(1, 100);
-    let (mut many, variant) = product(&mut session, [m, n, k], transposition, repeats)?;
-    time(&session, &mut many)?;
-    let mut seconds = Vec::new();
-    for _ in 0..RUNS {
-        seconds.push(time(&session, &mut many)? / repeats as f64);
-    }
-    seconds.sort_by(f64::total_cmp);
-    let seconds = seconds[RUNS / 2];
+    let class = Class { transposition, sizes: [m, n, k] };
+    let variant =
+        session.tuning.matmul(transposition, class.sizes.map(Size::from), &Sizes::default());
+    let mut bench = Bench::new(&mut session, class)?;
+    let seconds = median(bench.seconds(variant, SECONDS_PER_RUN)?);
     let report = Report {
         gflops: 2.0 * (m * n * k) as f64 / seconds / 1e9,
         seconds,
-        variant,
+        variant: variant.to_string(),
         adapter: session.device.adapter.name.clone(),
     };
     if arguments.json {
@@ -82,38 +70,4 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         report.seconds * 1e3,
         report.variant
     ))
-}
-
-/// A plan of the same product several times over.
-fn product(
-    session: &mut Session,
-    [m, n, k]: [u64; 3],
-    transposition: Transposition,
-    repeats: usize,
-) -> Result<(Executor, String)> {
-    let mut graph = Graph::new();
-    let a = graph.parameter("a", &[m * k]);
-    let b = graph.parameter("b", &[k * n]);
-    let c = graph.value("c", [Size::from(m), Size::from(n)]);
-    for _ in 0..repeats {
-        graph.node("matmul", &[c], move |lowering| {
-            let operands =
-                Operands { a, b, bias: None, c, before: None, activation: Activation::None };
-            let target = lowering.target;
-            let sizes = [m.into(), n.into(), k.into()];
-            vec![matmul(transposition, sizes, operands, target, |size| lowering.scratch(size))]
-        });
-    }
-    let plan = Plan::new(&graph, session.target(), Sizes::default(), &[c])?;
-    let variant = match plan.commands.first() {
-        Some((_, Command::Launch(launch))) => launch.shader.name.to_owned(),
-        _ => String::new(),
-    };
-    Ok((Executor::new(session, plan)?, variant))
-}
-
-fn time(session: &Session, executor: &mut Executor) -> Result<f64> {
-    let started = Instant::now();
-    executor.run(session, Sizes::default(), Scalars::default(), &[], &[])?.wait::<f32>(session)?;
-    Ok(started.elapsed().as_secs_f64())
 }

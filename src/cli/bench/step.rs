@@ -121,9 +121,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let mut runner = if arguments.eval {
         Runner::Evaluation(Box::new(Evaluator::new(&mut session, &model.config, &policy, largest)?))
     } else {
-        let Settings { weight_decay, clip, .. } = settings;
-        let trainer =
-            Trainer::new(&mut session, &model.config, &policy, weight_decay, clip, largest)?;
+        let trainer = Trainer::new(&mut session, &model.config, &policy, &settings, largest)?;
         Runner::Training(Box::new(trainer))
     };
 

@@ -92,7 +92,7 @@ pub fn attention(
     let out = graph.value("context", [tokens, width]);
     let log_sum_exp = graph.value("log-sum-exp", per_row);
     graph.node("attention", &[out, log_sum_exp], move |lowering| {
-        vec![kernels::forward(lowering.target, heads, dropout, &mask, qkv, out, log_sum_exp)]
+        vec![kernels::forward(lowering.target(), heads, dropout, &mask, qkv, out, log_sum_exp)]
     });
     graph.gradient(move |graph, dout| {
         let Some(dout) = dout[0] else { return Ok(vec![]) };
@@ -100,7 +100,7 @@ pub fn attention(
         graph.node("attention gradient", &[dqkv], move |lowering| {
             let delta = lowering.scratch(tokens.times(u64::from(heads.count)));
             let tensors = Backward { qkv, out, log_sum_exp, dout, delta, dqkv };
-            kernels::backward(lowering.target, heads, dropout, &mask, tensors).to_vec()
+            kernels::backward(lowering.target(), heads, dropout, &mask, tensors).to_vec()
         });
         Ok(vec![(qkv, dqkv)])
     });

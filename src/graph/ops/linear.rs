@@ -68,6 +68,6 @@ fn product(
     sizes: [Size; 3],
     operands: Operands,
 ) -> Vec<crate::kernels::Command> {
-    let target = lowering.target;
-    vec![matmul::matmul(transposition, sizes, operands, target, |size| lowering.scratch(size))]
+    let variant = lowering.product(transposition, sizes);
+    matmul::matmul(variant, transposition, sizes, operands, |size| lowering.scratch(size))
 }

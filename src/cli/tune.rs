@@ -1,0 +1,115 @@
+//! `crisp tune`: which variant of each matrix product of a model is fastest on this adapter.
+
+use super::{Common, note, open, print, print_json, source, tuning_file};
+use crate::data::Split;
+use crate::error::{Error, Result};
+use crate::graph::tune;
+use crate::kernels::Sizes;
+use crate::kernels::tune::{Choice, Class};
+use crate::sparsity::Policy;
+use crate::train::{Batches, Settings, TrainingPlan, encode};
+use std::collections::BTreeSet;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// A directory in Hugging Face layout, a hub id, or `quickstart`.
+    #[arg(long, value_name = "M")]
+    model: String,
+    /// Sentences per step.
+    #[arg(long, value_name = "B", default_value_t = Settings::default().batch_size)]
+    batch_size: usize,
+    /// Tokens of each sentence.
+    #[arg(long, value_name = "L", required_unless_present = "data", conflicts_with = "data")]
+    length: Option<u32>,
+    /// The data that will be trained on; the sizes are those of its largest batch.
+    #[arg(long, value_name = "D")]
+    data: Option<String>,
+    /// Word pieces kept of a sentence of the data.
+    #[arg(long, value_name = "N", default_value_t = Settings::default().max_length)]
+    max_length: usize,
+    /// One JSON object a product.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(serde::Serialize)]
+struct Line<'a> {
+    product: String,
+    #[serde(flatten)]
+    choice: Choice,
+    default_gflops: Option<f64>,
+    tried: &'a [(String, Option<f64>)],
+}
+
+pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
+    let settings = Settings {
+        batch_size: arguments.batch_size,
+        max_length: arguments.max_length,
+        ..Settings::default()
+    };
+    settings.check()?;
+    let path = tuning_file().ok_or_else(|| {
+        Error::input("this system names no cache directory")
+            .remedy("Set CRISP_CACHE to a directory that may be written.")
+    })?;
+    let mut session = open(common)?;
+    let model = source::model(&arguments.model, settings.seed)?;
+    let largest = match &arguments.data {
+        Some(data) => {
+            let dataset = source::dataset(data, Split::Train, &model.config.labels)?;
+            let examples = encode(&model, &dataset, settings.max_length)?;
+            Batches::new(&examples, &settings)?.largest(settings.total_steps(examples.len()))
+        }
+        None => {
+            let sequences = arguments.batch_size as u32;
+            let tokens = sequences.checked_mul(arguments.length.unwrap_or_default());
+            let tokens = tokens.filter(|tokens| *tokens > 0).ok_or_else(|| {
+                Error::usage("--batch-size times --length: it must be 1 to 4,294,967,295 tokens")
+            })?;
+            Sizes { tokens, sequences, ..Sizes::default() }
+        }
+    };
+    let tuning = &session.tuning;
+    let planned = TrainingPlan::new(&model.config, &Policy::Dense, &settings, tuning, largest)?;
+    let classes: BTreeSet<Class> = planned.plan.products;
+    for (number, class) in classes.iter().enumerate() {
+        let default = crate::kernels::matmul::Variant::default_for(
+            session.tuning.target,
+            class.transposition,
+            class.sizes.map(Into::into),
+            &Sizes::default(),
+        );
+        let [m, n, k] = class.sizes;
+        let speed = |seconds: f64| 2.0 * (m * n * k) as f64 / seconds / 1e9;
+        let mut tried = Vec::new();
+        let mut default_gflops = None;
+        let choice = tune(&mut session, *class, |variant, seconds| {
+            let gflops = seconds.as_ref().ok().map(|seconds| speed(*seconds));
+            if variant == default {
+                default_gflops = gflops;
+            }
+            if let Err(why) = seconds {
+                note(&format!("{class}: {variant} is out: {why}"));
+            }
+            tried.push((variant.to_string(), gflops));
+        })?;
+        session.tuning.chosen.insert(class.to_string(), choice);
+        // After each, so that nothing is lost when it is stopped.
+        session.tuning.save(&path, &session.device.adapter)?;
+        if arguments.json {
+            let product = class.to_string();
+            print_json(&Line { product, choice, default_gflops, tried: &tried })?;
+        } else {
+            let default = default_gflops.map_or("none".into(), |speed| format!("{speed:.1}"));
+            print(&format!(
+                "{}/{} {class}: {} {:.1} GFLOP/s (default {default})",
+                number + 1,
+                classes.len(),
+                choice.variant,
+                choice.gflops,
+            ))?;
+        }
+    }
+    note(&format!("in {}", path.display()));
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! Which variant computes which product: measured on the adapter where it was, else a default.
+
+use super::matmul::{Transposition, Variant};
+use super::{Size, Sizes, Target};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::gpu::AdapterDescription;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+/// Products that are taken to be alike: of one transposition, sizes that depend on the batch rounded up
+/// to a power of two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Class {
+    /// How the factors lie.
+    pub transposition: Transposition,
+    /// Rows of the result, columns of the result, length of the sums.
+    pub sizes: [u64; 3],
+}
+
+impl Class {
+    /// The class of a product in a plan for batches up to `largest`.
+    pub fn of(transposition: Transposition, sizes: [Size; 3], largest: &Sizes) -> Self {
+        let rounded = |size: Size| match size.fixed() {
+            Some(size) => size,
+            None => size.at(largest).next_power_of_two(),
+        };
+        Self { transposition, sizes: sizes.map(rounded) }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [m, n, k] = self.sizes;
+        let transposition = match self.transposition {
+            Transposition::Nn => "nn",
+            Transposition::Nt => "nt",
+            Transposition::Tn => "tn",
+        };
+        write!(f, "{m}x{n}x{k} {transposition}")
+    }
+}
+
+/// The kernels that suit a device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tuning {
+    /// The kind of device.
+    pub target: Target,
+    /// The variant that was fastest for a class, by the class's name.
+    pub chosen: BTreeMap<String, Choice>,
+}
+
+/// What was found best for a class.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Choice {
+    /// The fastest variant.
+    pub variant: Variant,
+    /// Billions of floating-point operations per second that it reached.
+    pub gflops: f64,
+}
+
+impl From<Target> for Tuning {
+    /// Nothing measured.
+    fn from(target: Target) -> Self {
+        Self { target, chosen: BTreeMap::new() }
+    }
+}
+
+impl Tuning {
+    /// The variant for a product in a plan for batches up to `largest`.
+    pub fn matmul(
+        &self,
+        transposition: Transposition,
+        sizes: [Size; 3],
+        largest: &Sizes,
+    ) -> Variant {
+        match self.chosen.get(&Class::of(transposition, sizes, largest).to_string()) {
+            Some(choice) => choice.variant,
+            None => Variant::default_for(self.target, transposition, sizes, largest),
+        }
+    }
+}
+
+/// The choices of several adapters, in a file.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Store {
+    adapters: BTreeMap<String, BTreeMap<String, Choice>>,
+}
+
+impl Store {
+    /// What is stored; nothing where there is no file, or none that can be read: a store that an older
+    /// version wrote, or that is damaged, only costs the time to measure again.
+    fn read(path: &Path) -> Self {
+        std::fs::read(path)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default()
+    }
+}
+
+/// The name of an adapter in the store: what was measured holds for this driver and these shaders.
+fn key(adapter: &AdapterDescription) -> String {
+    let mut hash = Sha256::new();
+    for shader in super::matmul::shaders() {
+        hash.update(shader.text.as_bytes());
+    }
+    let hash: String = hash.finalize()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    let AdapterDescription { name, backend, driver, driver_version, .. } = adapter;
+    format!("{name} | {backend} | {driver} {driver_version} | shaders {hash}")
+}
+
+impl Tuning {
+    /// What was measured on an adapter before, with this driver and these shaders.
+    pub fn load(path: &Path, adapter: &AdapterDescription, target: Target) -> Self {
+        let chosen = Store::read(path).adapters.remove(&key(adapter)).unwrap_or_default();
+        Self { target, chosen }
+    }
+
+    /// Stores what was measured on an adapter, beside what is stored of others.
+    ///
+    /// # Errors
+    /// What the operating system refuses.
+    pub fn save(&self, path: &Path, adapter: &AdapterDescription) -> Result<()> {
+        let mut store = Store::read(path);
+        store.adapters.insert(key(adapter), self.chosen.clone());
+        if let Some(directory) = path.parent() {
+            files::create_dir(directory)?;
+        }
+        let text = serde_json::to_string_pretty(&store)
+            .map_err(|why| Error::input(format!("{}: {why}", path.display())))?;
+        files::write(path, text.as_bytes())
+    }
+}
