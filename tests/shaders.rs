@@ -10,8 +10,8 @@ mod transformer;
 
 use crisp::graph::Plan;
 use crisp::kernels::attention::Heads;
-use crisp::kernels::matmul::Activation;
-use crisp::kernels::{Command, Sizes, Target};
+use crisp::kernels::matmul::{Activation, Operands, Transposition, Variant, matmul};
+use crisp::kernels::{Command, Size, Sizes, Target, TensorId};
 use naga::back::{hlsl, msl, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -46,6 +46,7 @@ fn variants() -> Vec<(String, String)> {
         }
     }
     add_specialised(&mut texts);
+    add_products(&mut texts);
     texts.into_iter().collect()
 }
 
@@ -80,17 +81,43 @@ fn add_specialised(texts: &mut BTreeMap<String, String>) {
                     for target in [Target::Cpu, Target::Gpu] {
                         let largest = Sizes { tokens: 512, sequences: 8, ..Sizes::default() };
                         let plan = Plan::new(&step.graph, target, largest, &[]).expect("a plan");
-                        for (_, command) in &plan.commands {
-                            let Command::Launch(launch) = command else { continue };
-                            let shader = &launch.shader;
-                            let name = format!("{}-{}.wgsl", shader.name, shader.constants);
-                            let known = texts.insert(name.clone(), shader.text.to_string());
-                            assert!(known.is_none_or(|known| known == *shader.text), "{name}");
-                        }
+                        add_commands(texts, plan.commands.iter().map(|(_, command)| command));
                     }
                 }
             }
         }
+    }
+}
+
+/// Every text that the tuner may choose for a product.
+fn add_products(texts: &mut BTreeMap<String, String>) {
+    let sizes = [132u32, 68, 36].map(Size::from);
+    for transposition in [Transposition::Nn, Transposition::Nt, Transposition::Tn] {
+        for target in [Target::Cpu, Target::Gpu] {
+            for variant in Variant::candidates(target, transposition, sizes) {
+                for activation in [Activation::None, Activation::Gelu] {
+                    let [a, b, c, bias, before] = [0, 1, 2, 3, 4].map(TensorId);
+                    let keeps = activation != Activation::None;
+                    let (bias, before) = (keeps.then_some(bias), keeps.then_some(before));
+                    let operands = Operands { a, b, bias, c, before, activation };
+                    let commands = matmul(variant, transposition, sizes, operands, |_| TensorId(5));
+                    add_commands(texts, commands.iter());
+                }
+            }
+        }
+    }
+}
+
+fn add_commands<'a>(
+    texts: &mut BTreeMap<String, String>,
+    commands: impl Iterator<Item = &'a Command>,
+) {
+    for command in commands {
+        let Command::Launch(launch) = command else { continue };
+        let shader = &launch.shader;
+        let name = format!("{}-{}.wgsl", shader.name, shader.constants);
+        let known = texts.insert(name.clone(), shader.text.to_string());
+        assert!(known.is_none_or(|known| known == *shader.text), "{name}");
     }
 }
 
