@@ -1,20 +1,28 @@
-// LayerNorm of a sum: with z = x + residual, y = (z - mean) / sqrt(variance + ε) · gamma + beta over
-// each row (biased variance). Keeps the normalized rows and 1 / sqrt(variance + ε) for backward.
-//   x, residual, y, normalized [rows, columns];  gamma, beta [columns];  inverse_deviation [rows].
-// One workgroup a row.
+// LayerNorm of a sum: with z = dropout(x) + residual, y = (z - mean) / sqrt(variance + ε) · gamma + beta
+// over each row (biased variance). Keeps the normalized rows and 1 / sqrt(variance + ε) for backward.
+//   x, residual, y, normalized [rows, columns];  gamma, beta [columns];  inverse_deviation [rows];
+//   places [rows]: sequence << 16 | position, by which dropout tells rows apart.
+// One workgroup a row. Without DROPOUT, or RESIDUAL, that part is left out.
 
-struct Params { rows: u32, columns: u32, epsilon: f32 }
+struct Params {
+    rows: u32, columns: u32,
+    epsilon: f32,
+    seed: u32, seed_high: u32, step: u32, site: u32,
+    probability: f32, // of dropping an element
+}
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> residual: array<f32>;
 @group(0) @binding(3) var<storage, read> gamma: array<f32>;
 @group(0) @binding(4) var<storage, read> beta: array<f32>;
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;
-@group(0) @binding(6) var<storage, read_write> normalized: array<f32>;
-@group(0) @binding(7) var<storage, read_write> inverse_deviation: array<f32>;
+@group(0) @binding(5) var<storage, read> places: array<u32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(7) var<storage, read_write> normalized: array<f32>;
+@group(0) @binding(8) var<storage, read_write> inverse_deviation: array<f32>;
 
 const RESIDUAL: bool = true;
+const DROPOUT: bool = false;
 
 var<workgroup> partial: array<f32, 64>;
 
@@ -29,6 +37,28 @@ fn total(value: f32, lane: u32) -> f32 {
     return partial[0];
 }
 
+// Four random words from four counter words: the pcg4d permutation of Jarzynski and Olano, "Hash
+// Functions for GPU Rendering" (JCGT 2020).
+fn random(counter: vec4u) -> vec4u {
+    var v = counter * 1664525u + 1013904223u;
+    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
+    v ^= v >> vec4u(16u);
+    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
+    return v;
+}
+
+// What dropout makes of four columns of a row: 0, or 1 / (1 - p). A function of the seed, the step, the
+// site, the row's place and the column, found again in backward and stored nowhere.
+fn kept(row: u32, quad: u32) -> vec4f {
+    if (!DROPOUT) { return vec4f(1.0); }
+    let word = random(vec4u(params.seed ^ (params.site << 16u), params.seed_high ^ params.step,
+        places[row], quad));
+    // 24 bits, as many as a float32 holds exactly.
+    let uniform = vec4f(word >> vec4u(8u)) * (1.0 / 16777216.0);
+    let scale = vec4f(1.0 / (1.0 - params.probability));
+    return select(vec4f(0.0), scale, uniform >= vec4f(params.probability));
+}
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3u,
@@ -40,12 +70,21 @@ fn main(
     let origin = row * params.columns;
     let count = f32(params.columns);
     var sum = 0.0;
-    for (var column = lane; column < params.columns; column += 64u) {
-        var z = x[origin + column];
-        if (RESIDUAL) { z += residual[origin + column]; }
-        normalized[origin + column] = z;
-        sum += z;
+    // Four columns at a time, for which one call of the generator is enough.
+    for (var quad = lane; quad < (params.columns + 3u) / 4u; quad += 64u) {
+        let keep = kept(row, quad);
+        for (var j = 0u; j < 4u; j++) {
+            let column = 4u * quad + j;
+            if (column < params.columns) {
+                var z = keep[j] * x[origin + column];
+                if (RESIDUAL) { z += residual[origin + column]; }
+                normalized[origin + column] = z;
+                sum += z;
+            }
+        }
     }
+    // What one invocation wrote above another reads below.
+    storageBarrier();
     let mean = total(sum, lane) / count;
     // The variance around the mean itself: sums of squares would cancel where the mean is large.
     sum = 0.0;

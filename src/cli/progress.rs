@@ -110,6 +110,7 @@ impl Progress {
                 evaluation.examples,
                 if best { " (best so far)" } else { "" }
             )),
+            Event::Profiled { .. } => {}
             Event::Saved { step } => tracing::info!("checkpoint saved after step {step}"),
         }
     }

@@ -3,7 +3,8 @@
 use super::{Common, note, open, print, progress, progress::Progress, source};
 use crate::error::{Error, Result};
 use crate::model::hub::{self, Kind};
-use crate::train::{Settings, SettingsFile, Task, train};
+use crate::report;
+use crate::train::{Event, Settings, SettingsFile, Task, train};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -70,12 +71,20 @@ pub struct Arguments {
     /// Steps between checkpoints [default: at each evaluation].
     #[arg(long, value_name = "N")]
     save_every: Option<u32>,
+    /// Keep no activations but those between the blocks, and compute the others again in backward: less
+    /// memory for long inputs, a third more work, the same result.
+    #[arg(long)]
+    checkpoint_activations: bool,
     /// Go on with the run in --output.
     #[arg(long, conflicts_with = "overwrite", requires = "output")]
     resume: bool,
     /// Replace a run in --output.
     #[arg(long)]
     overwrite: bool,
+    /// Time the third step kernel by kernel: prints a table, and writes its timeline to
+    /// `trace.json` in the run directory (for chrome://tracing or ui.perfetto.dev).
+    #[arg(long)]
+    profile: bool,
     /// Precision of storage [default: f32].
     #[arg(long, value_name = "P", value_parser = ["f32"])]
     precision: Option<String>,
@@ -85,7 +94,8 @@ pub struct Arguments {
 static STOP: AtomicBool = AtomicBool::new(false);
 
 pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
-    let (resume, overwrite) = (arguments.resume, arguments.overwrite);
+    let (resume, overwrite, profile) =
+        (arguments.resume, arguments.overwrite, arguments.profile);
     let file = match &arguments.config {
         Some(path) => SettingsFile::load(path)?,
         None => SettingsFile::default(),
@@ -147,11 +157,22 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         settings,
         resume,
         overwrite,
+        profile,
     };
     let mut shown = Progress::new();
-    let outcome = train(&mut session, task, &STOP, &mut |event| shown.show(event));
+    let mut timed = None;
+    let outcome = train(&mut session, task, &STOP, &mut |event| match event {
+        Event::Profiled { step, timings } => timed = Some((step, timings)),
+        event => shown.show(event),
+    });
     shown.finish();
     let outcome = outcome?;
+    if let Some((step, timings)) = timed {
+        let path = output.join("trace.json");
+        crate::files::write(&path, report::chrome_trace(&timings).as_bytes())?;
+        print(&format!("step {step}, kernel by kernel (timeline in {}):", path.display()))?;
+        print(&report::table(&report::rows(&timings)))?;
+    }
     print(&format!(
         "accuracy {:.4}  loss {:.4}  over {} sentences after {} steps in {}",
         outcome.last.accuracy,
@@ -213,6 +234,7 @@ fn flags(arguments: Arguments) -> SettingsFile {
         max_eval_samples: arguments.max_eval_samples,
         eval_every: arguments.eval_every,
         save_every: arguments.save_every,
+        checkpoint_activations: arguments.checkpoint_activations.then_some(true),
         precision: arguments.precision,
     }
 }

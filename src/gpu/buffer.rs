@@ -3,7 +3,7 @@
 use super::Device;
 use super::memory::Allocation;
 use crate::error::{Error, Result};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 
 /// A buffer on the device. Its size is a multiple of 16 bytes, so that it can be read as `vec4`.
 pub struct Buffer {
@@ -18,9 +18,20 @@ impl Buffer {
     }
 }
 
+/// Buffers that values came back through, for those of the next step: a step allocates nothing.
+pub(super) type Pool = Arc<Mutex<Vec<Buffer>>>;
+
+/// Larger buffers are freed: gradients and weights come back too seldom to keep room for them.
+const POOLED: u64 = 1 << 16;
+
+fn lock(pool: &Pool) -> MutexGuard<'_, Vec<Buffer>> {
+    pool.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
 /// A copy on its way from the device to the host.
 pub struct Readback {
     staging: Buffer,
+    pool: Pool,
     arrived: mpsc::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
 }
 
@@ -90,14 +101,22 @@ impl Device {
         bytes: u64,
     ) -> Result<Readback> {
         use wgpu::BufferUsages as Usage;
-        let staging = self.create("read-back", bytes, Usage::COPY_DST | Usage::MAP_READ)?;
+        let pooled = {
+            let mut pool = lock(&self.pool);
+            let fits = pool.iter().position(|buffer| buffer.bytes() == bytes.next_multiple_of(16));
+            fits.map(|position| pool.swap_remove(position))
+        };
+        let staging = match pooled {
+            Some(buffer) => buffer,
+            None => self.create("read-back", bytes, Usage::COPY_DST | Usage::MAP_READ)?,
+        };
         encoder.copy_buffer_to_buffer(&buffer.raw, 0, &staging.raw, 0, bytes);
         let (sender, arrived) = mpsc::channel();
         encoder.map_buffer_on_submit(&staging.raw, wgpu::MapMode::Read, .., move |result| {
             // The receiver may be gone: nobody wants the values any more.
             let _ = sender.send(result);
         });
-        Ok(Readback { staging, arrived })
+        Ok(Readback { staging, pool: self.pool.clone(), arrived })
     }
 
     /// Reads the first `count` values of a buffer, waiting for the device.
@@ -136,6 +155,12 @@ impl Readback {
             .slice(..(count * size_of::<T>()) as u64)
             .get_mapped_range()
             .map_err(|why| Error::device(format!("reading back: {why}")))?;
-        Ok(bytemuck::pod_collect_to_vec(&view))
+        let values = bytemuck::pod_collect_to_vec(&view);
+        drop(view);
+        self.staging.raw.unmap();
+        if self.staging.bytes() <= POOLED {
+            lock(&self.pool).push(self.staging);
+        }
+        Ok(values)
     }
 }

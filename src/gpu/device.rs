@@ -1,6 +1,7 @@
 //! The device and its queue, and the errors that come back from them.
 
 use super::adapter::{self, AdapterDescription};
+use super::buffer::Pool;
 use super::memory::Memory;
 use crate::error::{Error, Result};
 use std::sync::{Arc, Mutex};
@@ -14,6 +15,7 @@ pub struct Device {
     /// Largest storage binding of this device, in bytes.
     pub max_binding_bytes: u64,
     pub(super) memory: Arc<Memory>,
+    pub(super) pool: Pool,
     failure: Arc<Mutex<Option<String>>>,
 }
 
@@ -64,6 +66,7 @@ impl Device {
             adapter: description,
             max_binding_bytes: limits.max_storage_buffer_binding_size,
             memory: Arc::default(),
+            pool: Pool::default(),
             failure,
         })
     }

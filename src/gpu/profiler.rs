@@ -1,7 +1,7 @@
 //! Times of passes, taken by the device itself.
 
 use super::{Buffer, Device};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Room for the begin and the end of so many passes.
 pub struct Timestamps {
@@ -14,13 +14,13 @@ pub struct Timestamps {
 const PASSES_PER_SET: usize = 2048;
 
 impl Device {
-    /// Room for the times of so many passes, or nothing where the adapter keeps no time.
+    /// Room for the times of so many passes.
     ///
     /// # Errors
-    /// Out of memory.
-    pub fn timestamps(&self, passes: usize) -> Result<Option<Timestamps>> {
+    /// The adapter keeps no time; out of memory.
+    pub fn timestamps(&self, passes: usize) -> Result<Timestamps> {
         if !self.adapter.timestamps {
-            return Ok(None);
+            return Err(self.untimed());
         }
         let make = |first: usize| {
             self.raw.create_query_set(&wgpu::QuerySetDescriptor {
@@ -33,15 +33,15 @@ impl Device {
             (0..passes).step_by(PASSES_PER_SET).map(make).collect()
         })?;
         let resolved = self.queries("times", passes as u64 * 16)?;
-        Ok(Some(Timestamps { sets, passes, resolved }))
+        Ok(Timestamps { sets, passes, resolved })
     }
 
     /// The begin and the end of each pass in seconds from the first begin, after the passes have been
-    /// submitted. Nothing where the device gave none, as some do that promise to.
+    /// submitted.
     ///
     /// # Errors
-    /// The device failed.
-    pub fn passed(&self, timestamps: &Timestamps) -> Result<Option<Vec<[f64; 2]>>> {
+    /// The device failed, or gave no times, as some do that promise to.
+    pub fn passed(&self, timestamps: &Timestamps) -> Result<Vec<[f64; 2]>> {
         let mut encoder = self.encoder();
         for (index, set) in timestamps.sets.iter().enumerate() {
             let first = index * PASSES_PER_SET;
@@ -53,12 +53,17 @@ impl Device {
         self.submit(encoder);
         let ticks: Vec<u64> = self.read(&timestamps.resolved, timestamps.passes * 2)?;
         if ticks.contains(&0) {
-            return Ok(None);
+            return Err(self.untimed());
         }
         let seconds = f64::from(self.queue.get_timestamp_period()) * 1e-9;
         let start = ticks[0];
         let since = |tick: u64| tick.saturating_sub(start) as f64 * seconds;
-        Ok(Some(ticks.chunks_exact(2).map(|pass| [since(pass[0]), since(pass[1])]).collect()))
+        Ok(ticks.chunks_exact(2).map(|pass| [since(pass[0]), since(pass[1])]).collect())
+    }
+
+    fn untimed(&self) -> Error {
+        Error::device(format!("{} keeps no time of what it computes", self.adapter.name))
+            .remedy("Profile on another --adapter; `crisp devices` says which have timestamps.")
     }
 }
 

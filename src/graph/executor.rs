@@ -331,7 +331,7 @@ impl Executor {
         Ok(encoder)
     }
 
-    /// Runs one step, waits for it, and says how long each launch took.
+    /// As [`Executor::run`], but every launch is a pass of its own, and timed by the device; waits for it.
     ///
     /// # Errors
     /// As [`Executor::run`]; an adapter that keeps no time.
@@ -341,18 +341,15 @@ impl Executor {
         sizes: Sizes,
         scalars: Scalars,
         inputs: &[(TensorId, &[u32])],
-    ) -> Result<Vec<Timing>> {
+        outputs: &[(TensorId, usize)],
+    ) -> Result<(Pending, Vec<Timing>)> {
         let device = &session.device;
-        let untimed = || {
-            Error::device(format!("{} keeps no time of what it computes", device.adapter.name))
-                .remedy("Profile on another --adapter; `crisp devices` says which have timestamps.")
-        };
         self.prepare(session, &sizes, &scalars, inputs)?;
         let launches: Vec<_> = self.launches().collect();
-        let timestamps = device.timestamps(launches.len())?.ok_or_else(untimed)?;
+        let timestamps = device.timestamps(launches.len())?;
         let encoder = self.record(device, &sizes, Some(&timestamps))?;
-        device.submit(encoder);
-        let times = device.passed(&timestamps)?.ok_or_else(untimed)?;
+        let pending = self.submit(device, encoder, outputs)?;
+        let times = device.passed(&timestamps)?;
         let timing = |((op, kernel, command), [begin, end]): (Launched<'_>, [f64; 2])| Timing {
             op,
             kernel,
@@ -361,7 +358,7 @@ impl Executor {
             operations: operations(command, &sizes),
             bytes: self.plan.moved_bytes(command, &sizes),
         };
-        Ok(launches.into_iter().zip(times).map(timing).collect())
+        Ok((pending, launches.into_iter().zip(times).map(timing).collect()))
     }
 
     /// Op, shader and command of each launch, in order.
@@ -386,9 +383,18 @@ impl Executor {
         outputs: &[(TensorId, usize)],
     ) -> Result<Pending> {
         self.prepare(session, &sizes, &scalars, inputs)?;
-        let device = &session.device;
-        let mut encoder = self.record(device, &sizes, None)?;
-        let mut readbacks = Vec::new();
+        let encoder = self.record(&session.device, &sizes, None)?;
+        self.submit(&session.device, encoder, outputs)
+    }
+
+    /// Submits what was recorded, and the copies by which the outputs come back.
+    fn submit(
+        &self,
+        device: &Device,
+        mut encoder: wgpu::CommandEncoder,
+        outputs: &[(TensorId, usize)],
+    ) -> Result<Pending> {
+        let mut readbacks = Vec::with_capacity(outputs.len());
         for (tensor, count) in outputs {
             let buffer = self.buffers.get(tensor).ok_or_else(|| {
                 Error::usage(format!(

@@ -98,6 +98,8 @@ impl Lowering<'_> {
 pub struct Graph {
     pub(super) tensors: Vec<Tensor>,
     pub(super) nodes: Vec<Node>,
+    /// Nodes before which a segment ends and the next begins.
+    pub(super) boundaries: Vec<usize>,
 }
 
 impl Graph {
@@ -152,6 +154,12 @@ impl Graph {
         if let Some(node) = self.nodes.last_mut() {
             node.gradient = Some(Box::new(gradient));
         }
+    }
+
+    /// Says that here one segment of the computation ends and the next begins. What lies between two such
+    /// places is computed again in backward instead of being kept; see `recompute.rs`.
+    pub fn boundary(&mut self) {
+        self.boundaries.push(self.nodes.len());
     }
 
     /// The name of a tensor.

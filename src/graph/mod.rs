@@ -6,6 +6,7 @@ mod grad;
 mod ir;
 pub mod ops;
 mod plan;
+mod recompute;
 mod tuner;
 
 pub use executor::{Executor, Pending, Session, Timing};

@@ -5,6 +5,7 @@
 //! fullest moment.
 
 use super::ir::{Graph, Kind, Lowering, Shape};
+use super::recompute::recompute;
 use crate::error::{Error, Result};
 use crate::gpu::{Access, Texture};
 use crate::kernels::tune::{Class, Tuning};
@@ -34,6 +35,13 @@ pub struct Planned {
     pub shape: Shape,
     /// Where it lies.
     pub place: Place,
+}
+
+impl Planned {
+    /// A tensor that is made a second time.
+    pub(super) fn again(&self) -> Self {
+        Self { name: format!("{} (again)", self.name), ..self.clone() }
+    }
 }
 
 /// What one step does, and in which memory.
@@ -81,6 +89,7 @@ impl Plan {
             .collect();
         let mut commands = Vec::new();
         let mut products = BTreeSet::new();
+        let mut starts = Vec::new(); // of each node, among the commands
         for node in &graph.nodes {
             let mut scratch = |elements: Size| {
                 tensors.push(Planned {
@@ -97,8 +106,16 @@ impl Plan {
                 scratch: &mut scratch,
             };
             let lowered = (node.lower)(&mut lowering);
+            starts.push(commands.len());
             commands.extend(lowered.into_iter().map(|command| (node.op, command)));
         }
+        let segments: Vec<_> = graph
+            .boundaries
+            .windows(2)
+            .filter_map(|ends| Some(*starts.get(ends[0])?..*starts.get(ends[1])?))
+            .collect();
+        let made = |tensor: &Planned| tensor.place == Place::Nowhere;
+        let commands = recompute(&mut tensors, commands, &segments, made);
         for tensor in &tensors {
             let elements = tensor.shape.elements().at(&largest);
             if elements >= 1 << 32 {
@@ -202,7 +219,7 @@ pub(super) fn texels(command: &Command) -> impl Iterator<Item = TensorId> {
     bound.iter().filter(|(_, access)| *access == Access::Texels).map(|(tensor, _)| *tensor)
 }
 
-fn touched(command: &Command) -> Vec<TensorId> {
+pub(super) fn touched(command: &Command) -> Vec<TensorId> {
     match command {
         Command::Clear(tensor) => vec![*tensor],
         Command::Launch(launch) => launch.buffers.iter().map(|(tensor, _)| *tensor).collect(),

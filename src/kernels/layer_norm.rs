@@ -1,13 +1,23 @@
 //! LayerNorm of a sum, and its gradients.
 
+use super::pointwise::Dropout;
 use super::{Command, Count, Grid, Launch, Size, TensorId, Word, shader};
+
+/// Dropout of what is normalized, and `[rows]`, by which it tells rows apart.
+pub type Dropped = (Dropout, TensorId);
+
+fn words(dropped: Option<Dropped>) -> [Word; 5] {
+    dropped.map_or(Dropout { probability: 0.0, site: 0 }, |(dropout, _)| dropout).words()
+}
 
 /// The tensors of a LayerNorm forward.
 #[derive(Debug, Clone, Copy)]
 pub struct Forward {
     /// `[rows, columns]`
     pub x: TensorId,
-    /// `[rows, columns]`, added to `x` first.
+    /// Dropout of `x`.
+    pub dropped: Option<Dropped>,
+    /// `[rows, columns]`, added to it.
     pub residual: Option<TensorId>,
     /// `[columns]`
     pub gamma: TensorId,
@@ -21,41 +31,59 @@ pub struct Forward {
     pub inverse_deviation: TensorId,
 }
 
-/// `y = LayerNorm(x + residual)`.
+/// `y = LayerNorm(dropout(x) + residual)`.
 pub fn forward(rows: Size, columns: u32, epsilon: f32, tensors: Forward) -> Command {
-    let shader = shader!("layer_norm_forward").with("RESIDUAL", tensors.residual.is_some());
-    let parameters = vec![rows.into(), columns.into(), Word::Float(epsilon)];
+    let shader = shader!("layer_norm_forward")
+        .with("RESIDUAL", tensors.residual.is_some())
+        .with("DROPOUT", tensors.dropped.is_some());
+    let mut parameters = vec![rows.into(), columns.into(), Word::Float(epsilon)];
+    parameters.extend(words(tensors.dropped));
     Command::Launch(
         Launch::new(shader, parameters, Grid::Linear(Count::new(rows, 1)))
             .read(tensors.x)
             .read(tensors.residual.unwrap_or(tensors.x))
             .read(tensors.gamma)
             .read(tensors.beta)
+            .read(tensors.dropped.map_or(tensors.gamma, |(_, places)| places))
             .write(tensors.y)
             .write(tensors.normalized)
             .write(tensors.inverse_deviation),
     )
 }
 
-/// The gradient with respect to `x + residual`, from that of the result.
-pub fn backward(
-    rows: Size,
-    columns: u32,
-    dy: TensorId,
-    normalized: TensorId,
-    gamma: TensorId,
-    inverse_deviation: TensorId,
-    dz: TensorId,
-) -> Command {
-    let parameters = vec![rows.into(), columns.into()];
-    Command::Launch(
-        Launch::new(shader!("layer_norm_backward"), parameters, Grid::Linear(Count::new(rows, 1)))
-            .read(dy)
-            .read(normalized)
-            .read(gamma)
-            .read(inverse_deviation)
-            .write(dz),
-    )
+/// The tensors of a LayerNorm backward.
+#[derive(Debug, Clone, Copy)]
+pub struct Backward {
+    /// `[rows, columns]`, the gradient of the result.
+    pub dy: TensorId,
+    /// `[rows, columns]`, from forward.
+    pub normalized: TensorId,
+    /// `[columns]`
+    pub gamma: TensorId,
+    /// `[rows]`, from forward.
+    pub inverse_deviation: TensorId,
+    /// `[rows, columns]`, the gradient of the sum that is normalized.
+    pub dz: TensorId,
+    /// Dropout of `x`.
+    pub dropped: Option<Dropped>,
+    /// `[rows, columns]`, the gradient of `x` where it differs from `dz`: after dropout.
+    pub dx: TensorId,
+}
+
+/// The gradient with respect to the sum, and to the part of it that was dropped from.
+pub fn backward(rows: Size, columns: u32, tensors: Backward) -> Command {
+    let mut parameters = vec![rows.into(), columns.into()];
+    parameters.extend(words(tensors.dropped));
+    let shader = shader!("layer_norm_backward").with("DROPOUT", tensors.dropped.is_some());
+    let launch = Launch::new(shader, parameters, Grid::Linear(Count::new(rows, 1)))
+        .read(tensors.dy)
+        .read(tensors.normalized)
+        .read(tensors.gamma)
+        .read(tensors.inverse_deviation)
+        .read(tensors.dropped.map_or(tensors.gamma, |(_, places)| places))
+        .write(tensors.dz)
+        .write(tensors.dx);
+    Command::Launch(launch)
 }
 
 /// The gradients of scale and shift, each `[columns]`.

@@ -195,7 +195,7 @@ impl Sites {
 }
 
 /// Adds the model to a graph: logits from tokens. With `training`, dropout strikes and what the
-/// gradient needs is kept.
+/// gradient needs is kept; with `recompute` only what lies between the blocks, which are computed again.
 ///
 /// # Errors
 /// Sizes that do not fit each other.
@@ -205,6 +205,7 @@ pub fn network(
     policy: &Policy,
     inputs: &Inputs,
     training: bool,
+    recompute: bool,
 ) -> Result<Network> {
     let parameters: Vec<TensorId> = parameters(config)
         .iter()
@@ -223,6 +224,9 @@ pub fn network(
         x = ops::dropout(graph, dropout, x, places)?;
     }
     for _ in 0..config.layers {
+        if recompute {
+            graph.boundary();
+        }
         let qkv = ops::linear(graph, x, next()?, next()?, Activation::None, training)?;
         let mask = ops::mask(graph, policy, heads, qkv, inputs.mask)?;
         let dropout = sites.dropout(config.attention_dropout);
@@ -235,11 +239,13 @@ pub fn network(
             config::Activation::Relu => Activation::Relu,
         };
         let inner = ops::linear(graph, x, next()?, next()?, activation, training)?;
-        let mut outer = ops::linear(graph, inner, next()?, next()?, Activation::None, training)?;
-        if let Some(dropout) = sites.dropout(config.dropout) {
-            outer = ops::dropout(graph, dropout, outer, places)?;
-        }
-        x = ops::layer_norm(graph, outer, Some(x), next()?, next()?, epsilon)?;
+        let outer = ops::linear(graph, inner, next()?, next()?, Activation::None, training)?;
+        let dropped = sites.dropout(config.dropout).map(|dropout| (dropout, places));
+        let norm = [next()?, next()?];
+        x = ops::dropout_layer_norm(graph, dropped, outer, Some(x), norm, epsilon)?;
+    }
+    if recompute {
+        graph.boundary();
     }
     let first = ops::first_token(graph, x, inputs.tokens)?;
     let mut pooled = ops::linear(graph, first, next()?, next()?, Activation::Relu, training)?;

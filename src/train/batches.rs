@@ -3,10 +3,16 @@
 use super::Settings;
 use super::evaluator::sizes_of;
 use crate::data::{Batch, Encoded, batches, epoch_order};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::Sizes;
 use crate::model::distilbert;
 use crate::sparsity::{BlockMask, Policy};
+use std::ops::RangeInclusive;
+use std::sync::mpsc;
+use std::thread;
+
+/// Batches that wait for their step, at most.
+const AHEAD: usize = 2;
 
 /// A batch with its mask, ready to be uploaded.
 pub struct Prepared {
@@ -73,6 +79,35 @@ impl<'a> Batches<'a> {
         let chosen: Vec<&Encoded> =
             order[first..last].iter().map(|index| &examples[*index as usize]).collect();
         Prepared::new(&chosen, &self.policy)
+    }
+
+    /// Prepares the batches of these steps on a thread of its own, a few ahead of `work`, which is handed
+    /// the one for the next step each time it asks.
+    ///
+    /// # Errors
+    /// That of `work`; asking for more batches than there are steps.
+    pub fn ahead<T>(
+        &mut self,
+        steps: RangeInclusive<u32>,
+        work: impl FnOnce(&dyn Fn() -> Result<Prepared>) -> Result<T>,
+    ) -> Result<T> {
+        thread::scope(|scope| {
+            let (sender, receiver) = mpsc::sync_channel(AHEAD);
+            scope.spawn(move || {
+                for step in steps {
+                    // Nobody listens any more once the work has ended.
+                    if sender.send(self.prepare(step)).is_err() {
+                        break;
+                    }
+                }
+            });
+            let next = || {
+                receiver.recv().unwrap_or_else(|_| Err(Error::usage("no further batch was asked for")))
+            };
+            let result = work(&next);
+            drop(receiver);
+            result
+        })
     }
 
     /// The largest sizes over the first `total` steps: memory is planned once, for these.

@@ -199,7 +199,7 @@ impl Evaluator {
     ) -> Result<Self> {
         let mut graph = Graph::new();
         let inputs = Inputs::new(&mut graph);
-        let network = distilbert::network(&mut graph, config, policy, &inputs, false)?;
+        let network = distilbert::network(&mut graph, config, policy, &inputs, false, false)?;
         let plan = Plan::new(&graph, session.tuning.clone(), largest, &[network.logits])?;
         let executor = Executor::new(session, plan)?;
         let labels = config.labels.len();
@@ -244,7 +244,10 @@ impl Evaluator {
     /// As [`Evaluator::submit`]; an adapter that keeps no time.
     pub fn profile(&mut self, session: &Session, prepared: &Prepared) -> Result<Vec<Timing>> {
         let words = self.inputs.words(&prepared.batch, &prepared.mask);
-        self.executor.profile(session, prepared.sizes(), Scalars::default(), &words)
+        let sizes = prepared.sizes();
+        let (_, timings) =
+            self.executor.profile(session, sizes, Scalars::default(), &words, &[])?;
+        Ok(timings)
     }
 
     /// What the model says of each example, in their order. `each` hears how many are done.

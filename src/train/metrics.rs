@@ -25,6 +25,9 @@ pub struct StepLine {
     pub tokens: usize,
     /// Time from the step before to this one.
     pub seconds: f64,
+    /// The part of it in which the host wrote the inputs, recorded the commands and submitted them. (A
+    /// software adapter may compute while it is being submitted to.)
+    pub host_seconds: f64,
 }
 
 /// The open file.
@@ -112,6 +115,7 @@ impl StepLine {
             grad_norm: result.grad_norm,
             tokens: 0,
             seconds: 0.0,
+            host_seconds: 0.0,
         }
     }
 }

@@ -40,6 +40,9 @@ pub struct Settings {
     pub eval_every: Option<u32>,
     /// Steps between checkpoints; by default at each evaluation.
     pub save_every: Option<u32>,
+    /// Compute activations again in backward instead of keeping them.
+    #[serde(default)]
+    pub checkpoint_activations: bool,
     /// `f32`.
     pub precision: String,
 }
@@ -64,6 +67,7 @@ impl Default for Settings {
             max_eval_samples: None,
             eval_every: None,
             save_every: None,
+            checkpoint_activations: false,
             precision: "f32".into(),
         }
     }
@@ -177,6 +181,7 @@ pub struct SettingsFile {
     pub max_eval_samples: Option<usize>,
     pub eval_every: Option<u32>,
     pub save_every: Option<u32>,
+    pub checkpoint_activations: Option<bool>,
     pub precision: Option<String>,
 }
 
@@ -215,6 +220,7 @@ impl SettingsFile {
             max_eval_samples: self.max_eval_samples.or(other.max_eval_samples),
             eval_every: self.eval_every.or(other.eval_every),
             save_every: self.save_every.or(other.save_every),
+            checkpoint_activations: self.checkpoint_activations.or(other.checkpoint_activations),
             precision: self.precision.or(other.precision),
         }
     }
@@ -246,6 +252,9 @@ impl SettingsFile {
             max_eval_samples: given.max_eval_samples.or(recipe.max_eval_samples),
             eval_every: given.eval_every.or(recipe.eval_every),
             save_every: given.save_every.or(recipe.save_every),
+            checkpoint_activations: given
+                .checkpoint_activations
+                .unwrap_or(recipe.checkpoint_activations),
             precision: given.precision.unwrap_or(recipe.precision),
         };
         settings.check()?;

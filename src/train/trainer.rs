@@ -55,13 +55,20 @@ impl TrainingPlan {
     pub fn new(
         config: &Config,
         policy: &Policy,
-        Settings { weight_decay, clip, .. }: &Settings,
+        Settings { weight_decay, clip, checkpoint_activations, .. }: &Settings,
         tuning: &Tuning,
         largest: Sizes,
     ) -> Result<Self> {
         let mut graph = Graph::new();
         let inputs = Inputs::new(&mut graph);
-        let network = distilbert::network(&mut graph, config, policy, &inputs, true)?;
+        let network = distilbert::network(
+            &mut graph,
+            config,
+            policy,
+            &inputs,
+            true,
+            *checkpoint_activations,
+        )?;
         let loss = ops::cross_entropy(&mut graph, network.logits, inputs.labels())?;
         let found = gradients(&mut graph, loss, None)?;
         let gradients: Vec<TensorId> = network
@@ -172,19 +179,19 @@ impl Trainer {
         Ok((result, gradients))
     }
 
-    /// Runs one step, waits for it, and says how long each launch took.
+    /// As [`Trainer::step`], with the time that each launch took.
     ///
     /// # Errors
     /// As [`Trainer::step`]; an adapter that keeps no time.
     pub fn profile(
         &mut self,
         session: &Session,
-        prepared: &Prepared,
+        Prepared { batch, mask }: &Prepared,
         scalars: Scalars,
-    ) -> Result<Vec<Timing>> {
-        let Prepared { batch, mask } = prepared;
+    ) -> Result<(Pending, Vec<Timing>)> {
         let words = self.inputs.words(batch, mask);
-        self.executor.profile(session, prepared.sizes(), scalars, &words)
+        let sizes = distilbert::sizes(batch, mask);
+        self.executor.profile(session, sizes, scalars, &words, &[(self.loss, 1), (self.norm, 2)])
     }
 
     /// The plan of a step.

@@ -8,7 +8,7 @@ use super::{Evaluation, Model, Schedule, Settings, StepResult, Trainer};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::graph::{Pending, Session};
+use crate::graph::{Pending, Session, Timing};
 use crate::kernels::Scalars;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -34,6 +34,8 @@ pub struct Task {
     pub resume: bool,
     /// Replace a former run in `output`.
     pub overwrite: bool,
+    /// Time one step kernel by kernel.
+    pub profile: bool,
 }
 
 /// What a run tells while it goes on.
@@ -59,6 +61,13 @@ pub enum Event {
     Step {
         /// Its line in `metrics.jsonl`.
         line: StepLine,
+    },
+    /// A step was timed kernel by kernel.
+    Profiled {
+        /// This one.
+        step: u32,
+        /// Its launches.
+        timings: Vec<Timing>,
     },
     /// An evaluation is done.
     Evaluated {
@@ -101,6 +110,7 @@ struct Submitted {
     step: u32,
     learning_rate: f32,
     tokens: usize,
+    host_seconds: f64,
 }
 
 /// Trains. `stop` is looked at after each step: when it is set, the run saves and ends with
@@ -116,6 +126,10 @@ pub fn train(
 ) -> Result<Outcome> {
     let settings = task.settings.clone();
     settings.check()?;
+    if task.profile {
+        // Says so now, rather than after everything has been prepared.
+        session.device.timestamps(1)?;
+    }
     let policy = settings.policy()?;
     task.model.config.sparsity = Some(settings.sparsity.clone());
     // What is saved keeps the model's own dropout; what is trained may have another.
@@ -203,6 +217,7 @@ pub fn train(
             learning_rate: submitted.learning_rate,
             tokens: submitted.tokens,
             seconds: last_arrival.elapsed().as_secs_f64(),
+            host_seconds: submitted.host_seconds,
             ..StepLine::new(submitted.step, result)
         };
         last_arrival = Instant::now();
@@ -211,54 +226,67 @@ pub fn train(
         Ok(())
     };
 
-    while progress.step < total {
-        let step = progress.step + 1;
-        let batch = batches.prepare(step)?;
-        let learning_rate = schedule.rate(step);
-        let scalars = Scalars { seed: settings.seed, step, learning_rate };
-        let pending = trainer.step(session, &batch, scalars)?;
-        under_way.push_back(Submitted {
-            pending,
-            step,
-            learning_rate,
-            tokens: batch.batch.tokens(),
-        });
-        progress.step = step;
+    // The first steps compile and warm up, so it is the third that is timed kernel by kernel.
+    let profiled = task.profile.then(|| total.min(progress.step + 3));
+    batches.ahead(progress.step + 1..=total, |next| {
+        while progress.step < total {
+            let step = progress.step + 1;
+            let prepared = next()?;
+            let learning_rate = schedule.rate(step);
+            let scalars = Scalars { seed: settings.seed, step, learning_rate };
+            let host = Instant::now();
+            let pending = if profiled == Some(step) {
+                let (pending, timings) = trainer.profile(session, &prepared, scalars)?;
+                on(Event::Profiled { step, timings });
+                pending
+            } else {
+                trainer.step(session, &prepared, scalars)?
+            };
+            under_way.push_back(Submitted {
+                pending,
+                step,
+                learning_rate,
+                tokens: prepared.batch.tokens(),
+                host_seconds: host.elapsed().as_secs_f64(),
+            });
+            progress.step = step;
 
-        let due = |every: Option<u32>| every.map_or(step % per_epoch == 0, |n| step % n == 0);
-        let evaluates = due(settings.eval_every) || step == total;
-        let saves = settings.save_every.map_or(evaluates, |n| step % n == 0) || step == total;
-        let stops = stop.load(Ordering::Relaxed) && step < total;
-        let keep = if evaluates || saves || stops { 0 } else { UNDER_WAY - 1 };
-        while under_way.len() > keep {
-            if let Some(submitted) = under_way.pop_front() {
-                finish(submitted, session, &mut metrics, on)?;
+            let due = |every: Option<u32>| every.map_or(step % per_epoch == 0, |n| step % n == 0);
+            let evaluates = due(settings.eval_every) || step == total;
+            let saves = settings.save_every.map_or(evaluates, |n| step % n == 0) || step == total;
+            let stops = stop.load(Ordering::Relaxed) && step < total;
+            let keep = if evaluates || saves || stops { 0 } else { UNDER_WAY - 1 };
+            while under_way.len() > keep {
+                if let Some(submitted) = under_way.pop_front() {
+                    finish(submitted, session, &mut metrics, on)?;
+                }
+            }
+            progress.seconds = before + started.elapsed().as_secs_f64();
+            if evaluates && !stops {
+                let evaluation = evaluator.evaluate(session, &validation, settings.batch_size)?;
+                metrics.evaluation(step, &evaluation)?;
+                let best = progress.improve(&evaluation);
+                if best {
+                    directory.save_model(session, &task.model, true)?;
+                }
+                last_evaluation = Some(evaluation);
+                on(Event::Evaluated { step, evaluation, best });
+            }
+            progress.seconds = before + started.elapsed().as_secs_f64();
+            if saves || stops {
+                directory.save(session, &task.model, &progress)?;
+                on(Event::Saved { step });
+            }
+            if stops {
+                return Err(Error::interrupted(format!(
+                    "stopped after step {step} of {total}; the state is in {}",
+                    directory.path.display()
+                ))
+                .remedy("Go on with the same command and --resume."));
             }
         }
-        progress.seconds = before + started.elapsed().as_secs_f64();
-        if evaluates && !stops {
-            let evaluation = evaluator.evaluate(session, &validation, settings.batch_size)?;
-            metrics.evaluation(step, &evaluation)?;
-            let best = progress.improve(&evaluation);
-            if best {
-                directory.save_model(session, &task.model, true)?;
-            }
-            last_evaluation = Some(evaluation);
-            on(Event::Evaluated { step, evaluation, best });
-        }
-        progress.seconds = before + started.elapsed().as_secs_f64();
-        if saves || stops {
-            directory.save(session, &task.model, &progress)?;
-            on(Event::Saved { step });
-        }
-        if stops {
-            return Err(Error::interrupted(format!(
-                "stopped after step {step} of {total}; the state is in {}",
-                directory.path.display()
-            ))
-            .remedy("Go on with the same command and --resume."));
-        }
-    }
+        Ok(())
+    })?;
 
     let last = match last_evaluation {
         Some(evaluation) => evaluation,

@@ -3,7 +3,10 @@
 use super::reference::{check_gradient, dot};
 use super::support::*;
 use crisp::graph::ops;
-use crisp::kernels::Size;
+use crisp::kernels::pointwise::Dropout;
+use crisp::kernels::{Size, TensorId};
+use crisp::sparsity::Policy;
+use std::collections::HashMap;
 
 /// With z = x + residual, over each row: x̂ = (z - mean) / sqrt(variance + ε), y = x̂ · gamma + beta.
 fn forward(z: &[f64], gamma: &[f64], beta: &[f64], epsilon: f64) -> Vec<f64> {
@@ -105,6 +108,51 @@ fn a_tensor_that_is_its_own_residual_receives_both_gradients() {
     let found = trial.gradients(y, &dy_values);
     let got = trial.run(&mut session, TARGETS[0], &[found[&x]]);
     close("layer norm of x + x", &got[0], &want, POINTWISE);
+}
+
+/// One pass gives the very bits of dropout followed by LayerNorm, forward and backward.
+#[test]
+fn dropout_before_a_layer_norm_is_dropout_and_layer_norm() {
+    let mut session = session();
+    let mut random = Random(13);
+    let packed = Packed::new(&LENGTHS, &Policy::Dense, 10, &mut random);
+    for columns in [1usize, 7, 65, 770] {
+        let count = packed.tokens() * columns;
+        let [x_values, residual_values, dy_values] = [0; 3].map(|_| random.outliers(count, 30.0));
+        let gamma_values = random.normals(columns);
+        let mut trial = Trial::new(packed.sizes);
+        let width = Size::from(columns as u64);
+        let x = trial.floats("x", [tokens(), width], &x_values);
+        let residual = trial.floats("residual", [tokens(), width], &residual_values);
+        let gamma = trial.floats("norm.weight", [width], &gamma_values);
+        let beta = trial.floats("norm.bias", [width], &vec![0.5; columns]);
+        let places = trial.words("places", [tokens()], &packed.batch.places);
+        let settings = Dropout { probability: 0.3, site: 5 };
+        let graph = &mut trial.graph;
+        let dropped = ops::dropout(graph, settings, x, places).unwrap();
+        let apart = ops::layer_norm(graph, dropped, Some(residual), gamma, beta, 1e-6).unwrap();
+        let fused = ops::dropout_layer_norm(
+            graph,
+            Some((settings, places)),
+            x,
+            Some(residual),
+            [gamma, beta],
+            1e-6,
+        )
+        .unwrap();
+        let found_apart = trial.gradients(apart, &dy_values);
+        let found_fused = trial.gradients(fused, &dy_values);
+        let outputs = |y: TensorId, found: &HashMap<TensorId, TensorId>| {
+            [y, found[&x], found[&residual], found[&gamma], found[&beta]]
+        };
+        for target in TARGETS {
+            let want = trial.run(&mut session, target, &outputs(apart, &found_apart));
+            let got = trial.run(&mut session, target, &outputs(fused, &found_fused));
+            for (want, got) in want.iter().zip(&got) {
+                assert_eq!(bits(want), bits(got), "{columns} columns");
+            }
+        }
+    }
 }
 
 #[test]

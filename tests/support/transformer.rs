@@ -100,9 +100,9 @@ pub fn step(settings: &Settings, training: bool) -> Result<Step> {
         };
         let inner = linear(graph, y, settings.inner, width, settings.activation)?;
         let outer = linear(graph, inner, width, settings.inner, Activation::None)?;
-        let outer = dropped(graph, next_dropout(), outer)?;
-        let (gamma, beta) = (weight(graph, &[width]), weight(graph, &[width]));
-        x = ops::layer_norm(graph, y, Some(outer), gamma, beta, 1e-12)?;
+        let of_outer = next_dropout().map(|dropout| (dropout, tokens.places));
+        let norm = [weight(graph, &[width]), weight(graph, &[width])];
+        x = ops::dropout_layer_norm(graph, of_outer, outer, Some(y), norm, 1e-12)?;
     }
     let first = ops::first_token(graph, x, tokens)?;
     let (w, b) = (weight(graph, &[width, width]), weight(graph, &[width]));

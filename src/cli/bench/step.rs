@@ -36,6 +36,9 @@ pub struct Arguments {
     /// The forward pass alone, as in evaluation.
     #[arg(long)]
     eval: bool,
+    /// Compute activations again in backward instead of keeping them.
+    #[arg(long, conflicts_with = "eval")]
+    checkpoint_activations: bool,
     /// Steps that are measured, after one that warms up.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(3..))]
     steps: u32,
@@ -81,7 +84,9 @@ impl Runner {
 
     fn profile(&mut self, session: &Session, prepared: &Prepared) -> Result<Vec<Timing>> {
         match self {
-            Self::Training(trainer) => trainer.profile(session, prepared, scalars(1)),
+            Self::Training(trainer) => {
+                trainer.profile(session, prepared, scalars(1)).map(|(_, timings)| timings)
+            }
             Self::Evaluation(evaluator) => evaluator.profile(session, prepared),
         }
     }
@@ -105,6 +110,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let mut settings = Settings {
         batch_size: arguments.batch_size,
         max_length: arguments.max_length,
+        checkpoint_activations: arguments.checkpoint_activations,
         ..Settings::default()
     };
     settings.check()?;

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::graph::Graph;
-use crate::kernels::layer_norm::{self, Forward};
+use crate::kernels::layer_norm::{self, Backward, Dropped, Forward};
 use crate::kernels::{Size, TensorId};
 
 /// `LayerNorm(x + residual) · gamma + beta` over the rows of `x [rows, columns]`.
@@ -17,6 +17,22 @@ pub fn layer_norm(
     beta: TensorId,
     epsilon: f32,
 ) -> Result<TensorId> {
+    dropout_layer_norm(graph, None, x, residual, [gamma, beta], epsilon)
+}
+
+/// `LayerNorm(dropout(x) + residual) · gamma + beta` over the rows of `x [rows, columns]`, in one pass
+/// over memory.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn dropout_layer_norm(
+    graph: &mut Graph,
+    dropped: Option<Dropped>,
+    x: TensorId,
+    residual: Option<TensorId>,
+    [gamma, beta]: [TensorId; 2],
+    epsilon: f32,
+) -> Result<TensorId> {
     let (rows, columns) = graph.matrix("layer norm", x)?;
     let shape = graph.shape(x).clone();
     if let Some(residual) = residual {
@@ -29,23 +45,27 @@ pub fn layer_norm(
     let normalized = graph.value(&format!("{name} (normalized)"), shape.clone());
     let inverse_deviation = graph.value(&format!("{name} (1 / deviation)"), [rows]);
     graph.node("layer norm", &[y, normalized, inverse_deviation], move |_| {
-        let tensors = Forward { x, residual, gamma, beta, y, normalized, inverse_deviation };
+        let tensors = Forward { x, dropped, residual, gamma, beta, y, normalized, inverse_deviation };
         vec![layer_norm::forward(rows, columns, epsilon, tensors)]
     });
     graph.gradient(move |graph, dy| {
         let Some(dy) = dy[0] else { return Ok(vec![]) };
         let dz = graph.value(&format!("d input of {name}"), shape.clone());
-        graph.node("layer norm gradient", &[dz], move |_| {
-            let command =
-                layer_norm::backward(rows, columns, dy, normalized, gamma, inverse_deviation, dz);
-            vec![command]
+        let dropped_dx =
+            dropped.map(|_| graph.value(&format!("d dropped input of {name}"), shape.clone()));
+        let outputs: Vec<TensorId> = [dz].into_iter().chain(dropped_dx).collect();
+        graph.node("layer norm gradient", &outputs, move |lowering| {
+            let dx = dropped_dx.unwrap_or_else(|| lowering.scratch(Size::from(1u32)));
+            let tensors =
+                Backward { dy, normalized, gamma, inverse_deviation, dz, dropped, dx };
+            vec![layer_norm::backward(rows, columns, tensors)]
         });
         let dgamma = graph.value(&format!("d {name}.weight"), [Size::from(columns)]);
         let dbeta = graph.value(&format!("d {name}.bias"), [Size::from(columns)]);
         graph.node("layer norm parameter gradient", &[dgamma, dbeta], move |_| {
             vec![layer_norm::backward_parameters(rows, columns, dy, normalized, dgamma, dbeta)]
         });
-        let mut result = vec![(x, dz), (gamma, dgamma), (beta, dbeta)];
+        let mut result = vec![(x, dropped_dx.unwrap_or(dz)), (gamma, dgamma), (beta, dbeta)];
         result.extend(residual.map(|residual| (residual, dz)));
         Ok(result)
     });

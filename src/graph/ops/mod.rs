@@ -13,7 +13,7 @@ pub use attention::{MaskInputs, attention, mask};
 pub use cross_entropy::cross_entropy;
 pub use embedding::{TokenInputs, embedding};
 pub use first_token::first_token;
-pub use layer_norm::layer_norm;
+pub use layer_norm::{dropout_layer_norm, layer_norm};
 pub use linear::linear;
 pub use optimizer::{Updated, adamw, clip};
 pub use pointwise::{add, dropout, dropout_rows};
