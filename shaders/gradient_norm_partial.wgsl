@@ -4,23 +4,27 @@
 struct Params { count: u32, first: u32, workgroups: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> gradient: array<f32>;
+@group(0) @binding(1) var<storage, read> gradient: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> partials: array<f32>;
 
 var<workgroup> partial: array<f32, 64>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-    // Four accumulators, so that long gradients keep their digits and loads overlap.
     var sum = vec4f(0.0);
+    let whole = params.count / 4u;
     let stride = params.workgroups * 64u;
-    var i = group.x * 64u + lane;
-    for (; i + 3u * stride < params.count; i += 4u * stride) {
-        let value = vec4f(gradient[i], gradient[i + stride], gradient[i + 2u * stride],
-            gradient[i + 3u * stride]);
+    for (var i = group.x * 64u + lane; i < whole; i += stride) {
+        let value = gradient[i];
         sum += value * value;
     }
-    for (; i < params.count; i += stride) { sum.x += gradient[i] * gradient[i]; }
+    // What lies behind the last element is nobody's.
+    if (group.x == 0u && lane == 0u) {
+        for (var j = 0u; j < params.count % 4u; j++) {
+            let value = gradient[whole][j];
+            sum[j] += value * value;
+        }
+    }
     partial[lane] = (sum.x + sum.y) + (sum.z + sum.w);
     workgroupBarrier();
     for (var width = 32u; width > 0u; width /= 2u) {

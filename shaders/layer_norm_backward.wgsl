@@ -76,7 +76,7 @@ fn main(
                 let value = (dy[at] * gamma[column] - means.x - normalized[at] * means.y)
                     * inverse_deviation[row];
                 dz[at] = value;
-                if (DROPOUT) { dx[at] = keep[j] * value; }
+                if (DROPOUT) { dx[at] = select(0.0, keep[j] * value, keep[j] > 0.0); }
             }
         }
     }

@@ -76,7 +76,7 @@ fn main(
         for (var j = 0u; j < 4u; j++) {
             let column = 4u * quad + j;
             if (column < params.columns) {
-                var z = keep[j] * x[origin + column];
+                var z = select(0.0, keep[j] * x[origin + column], keep[j] > 0.0);
                 if (RESIDUAL) { z += residual[origin + column]; }
                 normalized[origin + column] = z;
                 sum += z;

@@ -1,7 +1,7 @@
 //! What a person sees while a run goes on: a live line on a terminal, plain lines elsewhere.
 
 use super::note;
-use crate::train::Event;
+use crate::train::{Event, Memory};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -52,14 +52,18 @@ impl Progress {
     /// Shows one event.
     pub fn show(&mut self, event: Event) {
         match event {
-            Event::Planned { parameters, activations, inputs, evaluation, steps, done } => {
+            Event::Planned { memory, evaluation, steps, done } => {
+                let Memory { parameters, activations, others, saving } = memory;
                 self.line(&format!(
-                    "planned: {} of parameters with their moments, {} of activations and \
-                     gradients, {} of inputs, {} for evaluation",
+                    "planned: {} on the device at most: {} of parameters with their moments, {} of \
+                     activations and gradients, {} of inputs and the like, {} for evaluation, {} \
+                     while saving",
+                    bytes(parameters + activations + others + evaluation + saving),
                     bytes(parameters),
                     bytes(activations),
-                    bytes(inputs),
+                    bytes(others),
                     bytes(evaluation),
+                    bytes(saving),
                 ));
                 if done > 0 {
                     self.line(&format!("resumed after step {done} of {steps}"));

@@ -94,8 +94,7 @@ pub struct Arguments {
 static STOP: AtomicBool = AtomicBool::new(false);
 
 pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
-    let (resume, overwrite, profile) =
-        (arguments.resume, arguments.overwrite, arguments.profile);
+    let (resume, overwrite, profile) = (arguments.resume, arguments.overwrite, arguments.profile);
     let file = match &arguments.config {
         Some(path) => SettingsFile::load(path)?,
         None => SettingsFile::default(),

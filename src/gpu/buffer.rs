@@ -18,11 +18,8 @@ impl Buffer {
     }
 }
 
-/// Buffers that values came back through, for those of the next step: a step allocates nothing.
+/// Buffers that the values of a step come back through, reserved once: a step allocates nothing.
 pub(super) type Pool = Arc<Mutex<Vec<Buffer>>>;
-
-/// Larger buffers are freed: gradients and weights come back too seldom to keep room for them.
-const POOLED: u64 = 1 << 16;
 
 fn lock(pool: &Pool) -> MutexGuard<'_, Vec<Buffer>> {
     pool.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -31,7 +28,7 @@ fn lock(pool: &Pool) -> MutexGuard<'_, Vec<Buffer>> {
 /// A copy on its way from the device to the host.
 pub struct Readback {
     staging: Buffer,
-    pool: Pool,
+    pool: Option<Pool>,
     arrived: mpsc::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
 }
 
@@ -89,8 +86,26 @@ impl Device {
         }
     }
 
-    /// Records a copy of the first `bytes` of a buffer to the host. It is complete once the
-    /// encoder has been submitted and the device got that far: see [`Readback::ready`].
+    /// Keeps room for `count` copies of so many bytes that are on their way to the host at a time.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn reserve(&self, count: usize, bytes: u64) -> Result<()> {
+        let have = lock(&self.pool).iter().filter(|buffer| buffer.bytes() >= bytes).count();
+        for _ in have..count {
+            let buffer = self.staging(bytes)?;
+            lock(&self.pool).push(buffer);
+        }
+        Ok(())
+    }
+
+    fn staging(&self, bytes: u64) -> Result<Buffer> {
+        use wgpu::BufferUsages as Usage;
+        self.create("read-back", bytes, Usage::COPY_DST | Usage::MAP_READ)
+    }
+
+    /// Records a copy of the first `bytes` of a buffer to the host, through a reserved buffer where one
+    /// is free. It is complete once the encoder has been submitted and the device got that far.
     ///
     /// # Errors
     /// Out of memory.
@@ -100,15 +115,15 @@ impl Device {
         buffer: &Buffer,
         bytes: u64,
     ) -> Result<Readback> {
-        use wgpu::BufferUsages as Usage;
-        let pooled = {
+        let reserved = {
             let mut pool = lock(&self.pool);
-            let fits = pool.iter().position(|buffer| buffer.bytes() == bytes.next_multiple_of(16));
+            let fits = pool.iter().position(|buffer| buffer.bytes() >= bytes);
             fits.map(|position| pool.swap_remove(position))
         };
-        let staging = match pooled {
+        let pool = reserved.is_some().then(|| self.pool.clone());
+        let staging = match reserved {
             Some(buffer) => buffer,
-            None => self.create("read-back", bytes, Usage::COPY_DST | Usage::MAP_READ)?,
+            None => self.staging(bytes)?,
         };
         encoder.copy_buffer_to_buffer(&buffer.raw, 0, &staging.raw, 0, bytes);
         let (sender, arrived) = mpsc::channel();
@@ -116,7 +131,7 @@ impl Device {
             // The receiver may be gone: nobody wants the values any more.
             let _ = sender.send(result);
         });
-        Ok(Readback { staging, pool: self.pool.clone(), arrived })
+        Ok(Readback { staging, pool, arrived })
     }
 
     /// Reads the first `count` values of a buffer, waiting for the device.
@@ -158,8 +173,8 @@ impl Readback {
         let values = bytemuck::pod_collect_to_vec(&view);
         drop(view);
         self.staging.raw.unmap();
-        if self.staging.bytes() <= POOLED {
-            lock(&self.pool).push(self.staging);
+        if let Some(pool) = &self.pool {
+            lock(pool).push(self.staging);
         }
         Ok(values)
     }

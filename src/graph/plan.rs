@@ -7,10 +7,10 @@
 use super::ir::{Graph, Kind, Lowering, Shape};
 use super::recompute::recompute;
 use crate::error::{Error, Result};
-use crate::gpu::{Access, Texture};
+use crate::gpu::{Access, Device, Texture};
 use crate::kernels::tune::{Class, Tuning};
 use crate::kernels::{Command, Size, Sizes, TensorId};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Where a tensor lies.
@@ -112,6 +112,10 @@ impl Plan {
         let segments: Vec<_> = graph
             .boundaries
             .windows(2)
+            // Backward begins with the last segment: it is wanted at once.
+            .rev()
+            .skip(1)
+            .rev()
             .filter_map(|ends| Some(*starts.get(ends[0])?..*starts.get(ends[1])?))
             .collect();
         let made = |tensor: &Planned| tensor.place == Place::Nowhere;
@@ -163,6 +167,12 @@ impl Plan {
                 .map(|tensor| bytes(tensor, &self.largest))
                 .sum(),
         }
+    }
+
+    /// Bytes that an executor of this plan allocates, besides what it shares with others by name.
+    pub fn own_bytes(&self) -> u64 {
+        let parameters = Device::PARAMETER_STRIDE * self.commands.len().max(1) as u64;
+        self.total_bytes(Place::Slot(0)) + self.total_bytes(Place::Input) + parameters
     }
 
     /// Floating-point operations of the matrix products and attention at a batch of these sizes.
@@ -226,61 +236,51 @@ pub(super) fn touched(command: &Command) -> Vec<TensorId> {
     }
 }
 
-/// Gives every tensor made within the step a slot; returns the slots' sizes.
+/// Gives every tensor made within the step a slot; returns the slots' sizes. The largest tensors choose
+/// first, each the smallest slot whose tensors are never alive with it, so that a small tensor that
+/// lives long does not keep the place of a large one ("greedy by size", Pisarchyk and Lee, 2020).
 fn place(
     tensors: &mut [Planned],
     commands: &[(&'static str, Command)],
     largest: &Sizes,
     outputs: &[TensorId],
 ) -> Vec<u64> {
-    let mut last: HashMap<TensorId, usize> = HashMap::new();
+    // From the first command that touches a tensor to the last one, both included.
+    let mut lives: BTreeMap<TensorId, (usize, usize)> = BTreeMap::new();
     for (index, (_, command)) in commands.iter().enumerate() {
         for tensor in touched(command) {
-            last.insert(tensor, index);
+            if tensors[tensor.0 as usize].place == Place::Nowhere {
+                lives.entry(tensor).or_insert((index, index)).1 = index;
+            }
         }
     }
     for output in outputs {
-        last.insert(*output, usize::MAX);
-    }
-    let mut slots: Vec<u64> = Vec::new();
-    let mut free: Vec<usize> = Vec::new();
-    for (index, (_, command)) in commands.iter().enumerate() {
-        let touched = touched(command);
-        for tensor in &touched {
-            let planned = &mut tensors[tensor.0 as usize];
-            if planned.place != Place::Nowhere {
-                continue;
-            }
-            let wanted = bytes(planned, largest);
-            // The smallest free slot that is large enough, else the largest one, which then grows.
-            let best = free
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, slot)| match slots[**slot] {
-                    size if size >= wanted => (0, size - wanted),
-                    size => (1, wanted - size),
-                })
-                .map(|(position, _)| position);
-            let slot = match best {
-                Some(position) => free.swap_remove(position),
-                None => {
-                    slots.push(0);
-                    slots.len() - 1
-                }
-            };
-            slots[slot] = slots[slot].max(wanted);
-            planned.place = Place::Slot(slot);
-        }
-        for tensor in touched {
-            let done = last.get(&tensor) == Some(&index);
-            if let (true, Place::Slot(slot)) = (done, tensors[tensor.0 as usize].place) {
-                if !free.contains(&slot) {
-                    free.push(slot);
-                }
-            }
+        if let Some(life) = lives.get_mut(output) {
+            life.1 = usize::MAX;
         }
     }
-    slots
+    let mut order: Vec<(u64, TensorId, (usize, usize))> = lives
+        .into_iter()
+        .map(|(tensor, life)| (bytes(&tensors[tensor.0 as usize], largest), tensor, life))
+        .collect();
+    order.sort_by_key(|(size, tensor, _)| (std::cmp::Reverse(*size), *tensor));
+    let mut slots: Vec<(u64, Vec<(usize, usize)>)> = Vec::new();
+    for (size, tensor, life) in order {
+        let free = |(_, taken): &&(u64, Vec<(usize, usize)>)| {
+            taken.iter().all(|(first, last)| *last < life.0 || life.1 < *first)
+        };
+        // Slots were made from the largest to the smallest: the last free one fits best.
+        let slot = match slots.iter().rposition(|slot| free(&slot)) {
+            Some(slot) => slot,
+            None => {
+                slots.push((size, Vec::new()));
+                slots.len() - 1
+            }
+        };
+        slots[slot].1.push(life);
+        tensors[tensor.0 as usize].place = Place::Slot(slot);
+    }
+    slots.into_iter().map(|(size, _)| size).collect()
 }
 
 impl fmt::Display for Plan {

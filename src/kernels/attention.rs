@@ -2,8 +2,10 @@
 
 use super::mask::Mask;
 use super::pointwise::Dropout;
-use super::{Command, Count, Grid, Launch, Shader, Size, Symbol, Target, TensorId, Word, shader};
-use crate::gpu::{Access, Texture};
+use super::{
+    Command, Count, Grid, Launch, Shader, Size, Symbol, Target, TensorId, Word, shader, texels,
+};
+use crate::gpu::Access;
 
 /// The heads of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +49,6 @@ fn parameters(heads: Heads, mask: &Mask, dropout: Option<Dropout>) -> Vec<Word> 
 /// Whether the kernels for CPU adapters are taken: those read whole texels, and whole vectors of rows.
 fn streams(target: Target, heads: Heads, mask: &Mask) -> bool {
     target == Target::Cpu && heads.dim.is_multiple_of(4) && mask.block.is_multiple_of(8)
-}
-
-fn texels(shader: Shader) -> Shader {
-    shader.with("WIDTH", format!("{}u", Texture::WIDTH))
 }
 
 /// `factor` operations for each component, head and pair of tokens. Blocks count as full, and all pairs

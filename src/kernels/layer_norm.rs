@@ -1,10 +1,16 @@
 //! LayerNorm of a sum, and its gradients.
 
 use super::pointwise::Dropout;
-use super::{Command, Count, Grid, Launch, Size, TensorId, Word, shader};
+use super::{Command, Count, Grid, Launch, Size, Target, TensorId, Word, shader, texels};
+use crate::gpu::Access;
 
 /// Dropout of what is normalized, and `[rows]`, by which it tells rows apart.
 pub type Dropped = (Dropout, TensorId);
+
+/// Whether the kernels for CPU adapters are taken, which read whole texels.
+fn streams(target: Target, columns: u32) -> bool {
+    target == Target::Cpu && columns.is_multiple_of(4)
+}
 
 fn words(dropped: Option<Dropped>) -> [Word; 5] {
     dropped.map_or(Dropout { probability: 0.0, site: 0 }, |(dropout, _)| dropout).words()
@@ -32,18 +38,30 @@ pub struct Forward {
 }
 
 /// `y = LayerNorm(dropout(x) + residual)`.
-pub fn forward(rows: Size, columns: u32, epsilon: f32, tensors: Forward) -> Command {
-    let shader = shader!("layer_norm_forward")
+pub fn forward(
+    target: Target,
+    rows: Size,
+    columns: u32,
+    epsilon: f32,
+    tensors: Forward,
+) -> Command {
+    let (shader, access, grid) = if streams(target, columns) {
+        let shader = texels(shader!("layer_norm_forward_streaming"));
+        (shader, Access::Texels, Grid::Linear(Count::new(rows, 8)))
+    } else {
+        (shader!("layer_norm_forward"), Access::Read, Grid::Linear(Count::new(rows, 1)))
+    };
+    let shader = shader
         .with("RESIDUAL", tensors.residual.is_some())
         .with("DROPOUT", tensors.dropped.is_some());
     let mut parameters = vec![rows.into(), columns.into(), Word::Float(epsilon)];
     parameters.extend(words(tensors.dropped));
     Command::Launch(
-        Launch::new(shader, parameters, Grid::Linear(Count::new(rows, 1)))
-            .read(tensors.x)
-            .read(tensors.residual.unwrap_or(tensors.x))
-            .read(tensors.gamma)
-            .read(tensors.beta)
+        Launch::new(shader, parameters, grid)
+            .bind(tensors.x, access)
+            .bind(tensors.residual.unwrap_or(tensors.gamma), access)
+            .bind(tensors.gamma, access)
+            .bind(tensors.beta, access)
             .read(tensors.dropped.map_or(tensors.gamma, |(_, places)| places))
             .write(tensors.y)
             .write(tensors.normalized)
@@ -71,14 +89,20 @@ pub struct Backward {
 }
 
 /// The gradient with respect to the sum, and to the part of it that was dropped from.
-pub fn backward(rows: Size, columns: u32, tensors: Backward) -> Command {
+pub fn backward(target: Target, rows: Size, columns: u32, tensors: Backward) -> Command {
+    let (shader, access, grid) = if streams(target, columns) {
+        let shader = texels(shader!("layer_norm_backward_streaming"));
+        (shader, Access::Texels, Grid::Linear(Count::new(rows, 8)))
+    } else {
+        (shader!("layer_norm_backward"), Access::Read, Grid::Linear(Count::new(rows, 1)))
+    };
     let mut parameters = vec![rows.into(), columns.into()];
     parameters.extend(words(tensors.dropped));
-    let shader = shader!("layer_norm_backward").with("DROPOUT", tensors.dropped.is_some());
-    let launch = Launch::new(shader, parameters, Grid::Linear(Count::new(rows, 1)))
-        .read(tensors.dy)
-        .read(tensors.normalized)
-        .read(tensors.gamma)
+    let shader = shader.with("DROPOUT", tensors.dropped.is_some());
+    let launch = Launch::new(shader, parameters, grid)
+        .bind(tensors.dy, access)
+        .bind(tensors.normalized, access)
+        .bind(tensors.gamma, access)
         .read(tensors.inverse_deviation)
         .read(tensors.dropped.map_or(tensors.gamma, |(_, places)| places))
         .write(tensors.dz)

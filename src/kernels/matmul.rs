@@ -1,7 +1,7 @@
 //! Matrix products, in the three transpositions that training needs, with bias and activation.
 
-use super::{Command, Count, Grid, Launch, Shader, Size, Sizes, Target, TensorId, shader};
-use crate::gpu::{Access, Texture};
+use super::{Command, Count, Grid, Launch, Shader, Size, Sizes, Target, TensorId, shader, texels};
+use crate::gpu::Access;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -220,8 +220,7 @@ pub fn matmul(
             vec![Command::Launch(launch)]
         }
         Variant::Streaming { rows, quads } => {
-            let shader = finish(transposed(shader!("matmul_streaming")))
-                .with("WIDTH", format!("{}u", Texture::WIDTH))
+            let shader = finish(transposed(texels(shader!("matmul_streaming"))))
                 .with("ROWS", format!("{rows}u"))
                 .with("COLUMNS", format!("{quads}u"));
             let grid = plane(rows, 8 * 4 * quads);
@@ -273,11 +272,13 @@ pub fn matmul(
 }
 
 /// `y [columns]`, the column sums of `x [rows, columns]`: the gradient of a bias.
-pub fn column_sum(rows: Size, columns: u32, x: TensorId, y: TensorId) -> Command {
-    let grid = Grid::Plane(Count::new(columns, 8), Count::new(1u32, 1));
-    Command::Launch(
-        Launch::new(shader!("column_sum"), vec![rows.into(), columns.into()], grid)
-            .read(x)
-            .write(y),
-    )
+pub fn column_sum(target: Target, rows: Size, columns: u32, x: TensorId, y: TensorId) -> Command {
+    let (shader, each, access) = if target == Target::Cpu && columns.is_multiple_of(4) {
+        (texels(shader!("column_sum_streaming")), 32, Access::Texels)
+    } else {
+        (shader!("column_sum"), 8, Access::Read)
+    };
+    let grid = Grid::Plane(Count::new(columns, each), Count::new(1u32, 1));
+    let launch = Launch::new(shader, vec![rows.into(), columns.into()], grid);
+    Command::Launch(launch.bind(x, access).write(y))
 }

@@ -5,7 +5,7 @@ use super::{Command, Count, Grid, Launch, Scalar, Size, TensorId, Word, shader};
 
 /// `y = a + b`, each of `count` elements.
 pub fn add(count: Size, a: TensorId, b: TensorId, y: TensorId) -> Command {
-    let grid = Grid::Linear(Count::new(count, 64));
+    let grid = Grid::Linear(Count::new(count, 256));
     Command::Launch(Launch::new(shader!("add"), vec![count.into()], grid).read(a).read(b).write(y))
 }
 
@@ -19,7 +19,7 @@ pub fn activation_backward(
 ) -> Command {
     let shader =
         shader!("activation_backward").with("ACTIVATION", format!("{}u", activation.number()));
-    let grid = Grid::Linear(Count::new(count, 64));
+    let grid = Grid::Linear(Count::new(count, 256));
     Command::Launch(Launch::new(shader, vec![count.into()], grid).read(x).read(dy).write(dx))
 }
 

@@ -102,7 +102,9 @@ impl<'a> Batches<'a> {
                 }
             });
             let next = || {
-                receiver.recv().unwrap_or_else(|_| Err(Error::usage("no further batch was asked for")))
+                receiver
+                    .recv()
+                    .unwrap_or_else(|_| Err(Error::usage("no further batch was asked for")))
             };
             let result = work(&next);
             drop(receiver);

@@ -1,6 +1,7 @@
 //! A model and its forward pass: logits of batches, loss and accuracy of a data set.
 
 use super::batches::Prepared;
+use super::trainer::UNDER_WAY;
 use crate::data::{Dataset, Encoded, Tokenizer};
 use crate::error::{Error, Result};
 use crate::files;
@@ -147,6 +148,11 @@ pub struct Evaluator {
     labels: usize,
 }
 
+/// Bytes of the logits of the largest batch, in the unit of buffers.
+fn logits_bytes(largest: Sizes, labels: usize) -> u64 {
+    (u64::from(largest.sequences) * labels as u64 * 4).next_multiple_of(16)
+}
+
 /// What a model says of one sentence.
 #[derive(Debug, Clone, Serialize)]
 pub struct Prediction {
@@ -203,6 +209,7 @@ impl Evaluator {
         let plan = Plan::new(&graph, session.tuning.clone(), largest, &[network.logits])?;
         let executor = Executor::new(session, plan)?;
         let labels = config.labels.len();
+        session.device.reserve(UNDER_WAY, logits_bytes(largest, labels))?;
         Ok(Self { executor, inputs, policy: *policy, logits: network.logits, labels })
     }
 
@@ -220,6 +227,12 @@ impl Evaluator {
         let batches = examples.chunks(batch_size.max(1)).map(|batch| batch.iter().collect());
         let largest = sizes_of(batches, policy);
         Self::new(session, config, policy, largest)
+    }
+
+    /// Bytes that evaluation takes on the device, besides the parameters.
+    pub fn own_bytes(&self) -> u64 {
+        let plan = self.plan();
+        plan.own_bytes() + UNDER_WAY as u64 * logits_bytes(plan.largest, self.labels)
     }
 
     /// The plan of the forward pass.
@@ -274,7 +287,7 @@ impl Evaluator {
         for batch in examples.chunks(batch_size.max(1)) {
             let prepared = Prepared::new(&batch.iter().collect::<Vec<_>>(), &self.policy)?;
             under_way.push_back(self.submit(session, &prepared)?);
-            if under_way.len() > 1
+            if under_way.len() >= UNDER_WAY
                 && let Some(pending) = under_way.pop_front()
             {
                 finish(pending, &mut predictions)?;

@@ -13,5 +13,5 @@ pub use batches::{Batches, Prepared};
 pub use evaluator::{Evaluation, Evaluator, Model, Prediction, encode, load_model};
 pub use schedule::Schedule;
 pub use settings::{Settings, SettingsFile};
-pub use trainer::{StepResult, Trainer, TrainingPlan};
+pub use trainer::{Memory, StepResult, Trainer, TrainingPlan};
 pub use training_run::{Event, Outcome, Task, train};

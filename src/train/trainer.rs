@@ -18,6 +18,25 @@ const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.999;
 const EPSILON: f32 = 1e-8;
 
+/// Steps submitted before the oldest one's loss is waited for.
+pub const UNDER_WAY: usize = 2;
+/// What comes back from each: loss and norm.
+const RESULTS: usize = 2;
+const RESULT_BYTES: u64 = 16;
+
+/// Bytes that training takes on the device: as planned, and as allocated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Parameters with their moments.
+    pub parameters: u64,
+    /// Activations, gradients and copies that kernels read as texels.
+    pub activations: u64,
+    /// Inputs, parameters of kernels, results on their way back.
+    pub others: u64,
+    /// The largest parameter, on its way to the host while a checkpoint is written.
+    pub saving: u64,
+}
+
 /// A model that can be trained.
 pub struct Trainer {
     executor: Executor,
@@ -117,6 +136,7 @@ impl Trainer {
         let TrainingPlan { plan, inputs, loss, norm, gradients } =
             TrainingPlan::new(config, policy, settings, &session.tuning, largest)?;
         let executor = Executor::new(session, plan)?;
+        session.device.reserve(UNDER_WAY * RESULTS, RESULT_BYTES)?;
         let parameters = distilbert::parameters(config);
         Ok(Self { executor, inputs, loss, norm, gradients, parameters })
     }
@@ -199,9 +219,17 @@ impl Trainer {
         self.executor.plan()
     }
 
-    /// Bytes of parameters with their moments, of activations and gradients, and of inputs.
-    pub fn planned_bytes(&self) -> [u64; 3] {
-        [Place::Session, Place::Slot(0), Place::Input].map(|place| self.plan().total_bytes(place))
+    /// Bytes that training takes on the device.
+    pub fn memory(&self) -> Memory {
+        let plan = self.plan();
+        let largest = self.parameters.iter().map(|parameter| parameter.count() as u64 * 4).max();
+        Memory {
+            parameters: plan.total_bytes(Place::Session),
+            activations: plan.total_bytes(Place::Slot(0)),
+            others: plan.own_bytes() - plan.total_bytes(Place::Slot(0))
+                + (UNDER_WAY * RESULTS) as u64 * RESULT_BYTES,
+            saving: largest.unwrap_or(0).max(4).next_multiple_of(16),
+        }
     }
 }
 

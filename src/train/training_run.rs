@@ -4,7 +4,8 @@ use super::batches::Batches;
 use super::evaluator::{Evaluator, encode};
 use super::metrics::{Metrics, StepLine};
 use super::run_directory::{Progress, RunDirectory, write_json};
-use super::{Evaluation, Model, Schedule, Settings, StepResult, Trainer};
+use super::trainer::UNDER_WAY;
+use super::{Evaluation, Memory, Model, Schedule, Settings, StepResult, Trainer};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::files;
@@ -41,16 +42,11 @@ pub struct Task {
 /// What a run tells while it goes on.
 #[derive(Debug)]
 pub enum Event {
-    /// Memory planned, before anything runs: parameters with moments, activations and gradients,
-    /// inputs, and evaluation on top; bytes.
+    /// Memory planned, before anything runs.
     Planned {
-        /// Parameters with their moments.
-        parameters: u64,
-        /// Activations and gradients.
-        activations: u64,
-        /// Inputs.
-        inputs: u64,
-        /// Activations of the evaluation.
+        /// What training takes.
+        memory: Memory,
+        /// What evaluation takes on top, in bytes.
         evaluation: u64,
         /// Steps of the whole run.
         steps: u32,
@@ -101,9 +97,6 @@ pub struct Outcome {
     /// Most bytes that were allocated on the device.
     pub device_bytes: u64,
 }
-
-/// Steps submitted before the oldest one's loss is waited for.
-const UNDER_WAY: usize = 2;
 
 struct Submitted {
     pending: Pending,
@@ -183,12 +176,9 @@ pub fn train(
     }
     write_json(&directory.record(), &record)?;
     let mut metrics = Metrics::open(&directory.metrics(), progress.step)?;
-    let [parameters, activations, inputs] = trainer.planned_bytes();
     on(Event::Planned {
-        parameters,
-        activations,
-        inputs,
-        evaluation: evaluator.plan().slots.iter().sum(),
+        memory: trainer.memory(),
+        evaluation: evaluator.own_bytes(),
         steps: total,
         done: progress.step,
     });
@@ -300,7 +290,7 @@ pub fn train(
         best_step: progress.best_step.unwrap_or(total),
         steps: total,
         seconds: progress.seconds,
-        device_bytes: session.device.allocated_bytes(),
+        device_bytes: session.device.peak_bytes(),
     };
     record["result"] = json!({
         "eval_accuracy": last.accuracy,

@@ -44,9 +44,10 @@ pub fn dropout_layer_norm(
     let y = graph.value(&name, shape.clone());
     let normalized = graph.value(&format!("{name} (normalized)"), shape.clone());
     let inverse_deviation = graph.value(&format!("{name} (1 / deviation)"), [rows]);
-    graph.node("layer norm", &[y, normalized, inverse_deviation], move |_| {
-        let tensors = Forward { x, dropped, residual, gamma, beta, y, normalized, inverse_deviation };
-        vec![layer_norm::forward(rows, columns, epsilon, tensors)]
+    graph.node("layer norm", &[y, normalized, inverse_deviation], move |lowering| {
+        let tensors =
+            Forward { x, dropped, residual, gamma, beta, y, normalized, inverse_deviation };
+        vec![layer_norm::forward(lowering.target(), rows, columns, epsilon, tensors)]
     });
     graph.gradient(move |graph, dy| {
         let Some(dy) = dy[0] else { return Ok(vec![]) };
@@ -56,9 +57,8 @@ pub fn dropout_layer_norm(
         let outputs: Vec<TensorId> = [dz].into_iter().chain(dropped_dx).collect();
         graph.node("layer norm gradient", &outputs, move |lowering| {
             let dx = dropped_dx.unwrap_or_else(|| lowering.scratch(Size::from(1u32)));
-            let tensors =
-                Backward { dy, normalized, gamma, inverse_deviation, dz, dropped, dx };
-            vec![layer_norm::backward(rows, columns, tensors)]
+            let tensors = Backward { dy, normalized, gamma, inverse_deviation, dz, dropped, dx };
+            vec![layer_norm::backward(lowering.target(), rows, columns, tensors)]
         });
         let dgamma = graph.value(&format!("d {name}.weight"), [Size::from(columns)]);
         let dbeta = graph.value(&format!("d {name}.bias"), [Size::from(columns)]);

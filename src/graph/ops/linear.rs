@@ -54,8 +54,8 @@ pub fn linear(
             product(lowering, Transposition::Tn, sizes, plain(dy, x, dweight))
         });
         let dbias = graph.value(&format!("d {name}.bias"), [out]);
-        graph.node("bias gradient", &[dbias], move |_| {
-            vec![matmul::column_sum(rows, out.factor as u32, dy, dbias)]
+        graph.node("bias gradient", &[dbias], move |lowering| {
+            vec![matmul::column_sum(lowering.target(), rows, out.factor as u32, dy, dbias)]
         });
         Ok(vec![(x, dx), (weight, dweight), (bias, dbias)])
     });

@@ -1,0 +1,193 @@
+//! Memory: what is planned is what is allocated, it stays flat, and activations that are computed again
+//! take less of it and change no bit.
+
+#[path = "support/transformer.rs"]
+#[allow(dead_code)] // the kernels' tests use the rest of it
+mod transformer;
+
+use crisp::data::{Dataset, Encoded, Tokenizer};
+use crisp::gpu::Device;
+use crisp::graph::{Place, Session};
+use crisp::kernels::{Scalars, Sizes, Target};
+use crisp::model::{Config, checkpoint};
+use crisp::sparsity::Policy;
+use crisp::train::{Event, Model, Prepared, Settings, Task, Trainer, TrainingPlan, train};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+fn session() -> Session {
+    Session::new(Device::open(None).unwrap_or_else(|why| panic!("{why}")))
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// The smallest of the fixtures, with a tokenizer.
+fn tiny() -> Model {
+    let directory = fixture("tiny");
+    let config = Config::load(&directory).unwrap();
+    let weights = checkpoint::load(&directory, &config, 0).unwrap();
+    let letters: String = ('a'..='z').map(|letter| format!("{letter}\n##{letter}\n")).collect();
+    let vocabulary = format!("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n{letters}");
+    let words: Vec<&str> = vocabulary.lines().take(config.vocab_size).collect();
+    let tokenizer = Tokenizer::from_vocabulary(&words.join("\n"), true).unwrap();
+    Model::new(config, tokenizer, weights).unwrap()
+}
+
+/// Sentences of these lengths, words and labels following from their places.
+fn prepared(lengths: &[usize], policy: &Policy, vocabulary: u32) -> Prepared {
+    let sentences: Vec<Encoded> = lengths
+        .iter()
+        .enumerate()
+        .map(|(number, length)| Encoded {
+            ids: (0..*length).map(|at| (number * 7 + at * 3) as u32 % vocabulary).collect(),
+            label: Some(number as u32 % 2),
+        })
+        .collect();
+    Prepared::new(&sentences.iter().collect::<Vec<_>>(), policy).unwrap()
+}
+
+#[test]
+fn activations_computed_again_change_no_bit() {
+    let model = tiny();
+    let config = Config { dropout: 0.1, attention_dropout: 0.1, ..model.config.clone() };
+    for policy in ["dense", "topk:0.5", "block-topk:0.5,block=4"] {
+        let policy: Policy = policy.parse().unwrap();
+        let batch = prepared(&[1, 7, 33, 16, 20], &policy, config.vocab_size as u32);
+        let results = [false, true].map(|checkpoint_activations| {
+            let settings = Settings { checkpoint_activations, ..Settings::default() };
+            let mut session = session();
+            model.upload(&mut session).unwrap();
+            let mut trainer =
+                Trainer::new(&mut session, &config, &policy, &settings, batch.sizes()).unwrap();
+            (1..=3)
+                .map(|step| {
+                    let scalars = Scalars { seed: 3, step, learning_rate: 1e-3 };
+                    let (result, gradients) =
+                        trainer.step_with_gradients(&session, &batch, scalars).unwrap();
+                    let mut bits: Vec<(String, Vec<u32>)> = gradients
+                        .into_iter()
+                        .map(|(name, tensor)| {
+                            (name, tensor.data.iter().map(|value| value.to_bits()).collect())
+                        })
+                        .collect();
+                    bits.sort();
+                    (result.loss.to_bits(), result.grad_norm.to_bits(), bits)
+                })
+                .collect::<Vec<_>>()
+        });
+        assert!(results[0] == results[1], "{policy}");
+    }
+}
+
+/// DistilBERT-base on long sentences: most of what is kept goes.
+#[test]
+fn activations_computed_again_take_less_memory() {
+    let config = Config::from_json(
+        Path::new("config.json"),
+        r#"{"model_type": "distilbert", "dim": 768, "n_heads": 12, "n_layers": 6, "hidden_dim": 3072,
+            "vocab_size": 30522, "max_position_embeddings": 512, "activation": "gelu"}"#,
+    )
+    .unwrap();
+    let tokens = 16 * 512;
+    let largest = Sizes { tokens, sequences: 16, distinct: tokens, blocks: 512, pairs: 16_384 };
+    let [kept, again] = [false, true].map(|checkpoint_activations| {
+        let settings = Settings { checkpoint_activations, ..Settings::default() };
+        let policy = Policy::Dense;
+        TrainingPlan::new(&config, &policy, &settings, &Target::Gpu.into(), largest).unwrap().plan
+    });
+    // The gradients of 67 million parameters stay in either case.
+    let gradients = 67_000_000 * 4;
+    let [before, after] = [&kept, &again].map(|plan| plan.total_bytes(Place::Slot(0)) - gradients);
+    assert!(after * 5 < before * 2, "{before} bytes of activations, and {after} computed again");
+    let [before, after] = [&kept, &again].map(|plan| plan.operations(&largest) as f64);
+    let ratio = after / before;
+    assert!((1.2..1.4).contains(&ratio), "{ratio} times the operations");
+}
+
+fn task(output: &Path, settings: Settings) -> Task {
+    let model = tiny();
+    let rows: String = (0..40)
+        .map(|number| format!("{}\t{}\n", "good film ".repeat(1 + number % 9), number % 2))
+        .collect();
+    let text = format!("sentence\tlabel\n{rows}");
+    let labels = model.config.labels.clone();
+    let data = || Dataset::from_tsv(Path::new("data.tsv"), text.as_bytes(), &labels).unwrap();
+    Task {
+        model,
+        model_name: "tiny".into(),
+        train: data(),
+        validation: data(),
+        output: output.into(),
+        settings,
+        resume: false,
+        overwrite: false,
+        profile: false,
+    }
+}
+
+/// A whole run, with evaluations and checkpoints: as many bytes as were announced, to the last one.
+#[test]
+fn what_is_planned_is_what_is_allocated() {
+    for (policy, batch_size, checkpoint_activations) in
+        [("dense", 6, false), ("topk:0.5", 7, true), ("block-topk:0.5,block=8", 40, false)]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            sparsity: policy.into(),
+            batch_size,
+            max_steps: Some(9),
+            eval_every: Some(4),
+            checkpoint_activations,
+            ..Settings::default()
+        };
+        let mut session = session();
+        let mut planned = 0;
+        let stop = AtomicBool::new(false);
+        let task = task(&directory.path().join("run"), settings);
+        let outcome = train(&mut session, task, &stop, &mut |event| {
+            if let Event::Planned { memory, evaluation, .. } = event {
+                planned = memory.parameters
+                    + memory.activations
+                    + memory.others
+                    + evaluation
+                    + memory.saving;
+            }
+        })
+        .unwrap();
+        assert_eq!(planned, outcome.device_bytes, "{policy}, batch {batch_size}");
+    }
+}
+
+#[test]
+fn memory_is_flat_over_a_thousand_steps() {
+    let model = tiny();
+    let policy = Policy::Dense;
+    let vocabulary = model.config.vocab_size as u32;
+    let batches = [
+        prepared(&[3, 4], &policy, vocabulary),
+        prepared(&[9, 2, 5], &policy, vocabulary),
+        prepared(&[1], &policy, vocabulary),
+    ];
+    let largest = batches.iter().fold(Sizes::default(), |max, batch| max.max(batch.sizes()));
+    let mut session = session();
+    model.upload(&mut session).unwrap();
+    let settings = Settings::default();
+    let mut trainer =
+        Trainer::new(&mut session, &model.config, &policy, &settings, largest).unwrap();
+    let mut under_way = None;
+    let mut after_first = 0;
+    for step in 1..=1000u32 {
+        let scalars = Scalars { seed: 1, step, learning_rate: 1e-5 };
+        let pending = trainer.step(&session, &batches[step as usize % 3], scalars).unwrap();
+        if let Some(before) = under_way.replace(pending) {
+            Trainer::finish(&session, before).unwrap();
+        }
+        if step == 1 {
+            after_first = session.device.allocated_bytes();
+        }
+    }
+    assert_eq!(session.device.allocated_bytes(), after_first);
+    assert_eq!(session.device.peak_bytes(), after_first);
+}
