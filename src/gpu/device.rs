@@ -4,6 +4,8 @@ use super::adapter::{self, AdapterDescription};
 use super::buffer::Pool;
 use super::memory::Memory;
 use crate::error::{Error, Result};
+use crate::files;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 /// An open device: everything that Crisp computes is computed on one of these.
@@ -16,6 +18,9 @@ pub struct Device {
     pub max_binding_bytes: u64,
     pub(super) memory: Arc<Memory>,
     pub(super) pool: Pool,
+    /// What the driver has compiled before, and the file it is kept in; where the back end has such a
+    /// cache, and the system a place for it.
+    pub(super) pipelines: Option<(wgpu::PipelineCache, PathBuf)>,
     failure: Arc<Mutex<Option<String>>>,
 }
 
@@ -39,7 +44,8 @@ impl Device {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("crisp"),
             // Costs nothing until a profile asks for it.
-            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            required_features: adapter.features()
+                & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE),
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
@@ -60,7 +66,9 @@ impl Device {
                 record(&seen, format!("the device was lost: {message}"));
             }
         });
+        let pipelines = open_cache(&raw, &adapter.get_info());
         Ok(Self {
+            pipelines,
             raw,
             queue,
             adapter: description,
@@ -69,6 +77,17 @@ impl Device {
             pool: Pool::default(),
             failure,
         })
+    }
+
+    /// Keeps what the driver has compiled for the next time. Nothing is lost where that fails: it is
+    /// compiled again.
+    pub fn keep_pipelines(&self) {
+        let Some((cache, path)) = &self.pipelines else { return };
+        let Some(data) = cache.get_data() else { return };
+        let known = std::fs::metadata(path).is_ok_and(|file| file.len() == data.len() as u64);
+        if !known && path.parent().is_some_and(|parent| files::create_dir(parent).is_ok()) {
+            let _ = files::write(path, &data);
+        }
     }
 
     /// Bytes held in buffers of this device now.
@@ -143,6 +162,28 @@ impl Device {
             .map_err(|why| Error::device(format!("polling the device: {why}")))?;
         self.check("polling the device")
     }
+}
+
+/// The driver's cache of compiled kernels, filled with what was kept before.
+fn open_cache(
+    device: &wgpu::Device,
+    adapter: &wgpu::AdapterInfo,
+) -> Option<(wgpu::PipelineCache, PathBuf)> {
+    if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
+        return None;
+    }
+    // The key names the adapter and its driver's version.
+    let path = files::cache()?.join(wgpu::util::pipeline_cache_key(adapter)?);
+    let data = std::fs::read(&path).ok();
+    let descriptor = wgpu::PipelineCacheDescriptor {
+        label: Some("crisp"),
+        data: data.as_deref(),
+        fallback: true,
+    };
+    // SAFETY: the file holds what `get_data` gave for this very adapter; wgpu checks its header, and
+    // begins with an empty cache where that does not fit.
+    let cache = unsafe { device.create_pipeline_cache(&descriptor) };
+    Some((cache, path))
 }
 
 fn record(place: &Mutex<Option<String>>, message: String) {

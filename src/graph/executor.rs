@@ -83,18 +83,31 @@ impl Session {
         self.device.read(buffer, count)
     }
 
-    fn pipeline(
-        &mut self,
-        name: &str,
-        text: &Arc<str>,
-        accesses: &[Access],
-    ) -> Result<Rc<Pipeline>> {
-        if let Some(pipeline) = self.pipelines.get(text) {
-            return Ok(pipeline.clone());
+    /// Compiles the kernels of a plan that are not compiled yet, side by side.
+    fn compile(&mut self, plan: &Plan) -> Result<()> {
+        let mut missing: Vec<(Arc<str>, &'static str, Vec<Access>)> = Vec::new();
+        for (_, command) in &plan.commands {
+            let Command::Launch(launch) = command else { continue };
+            let text = &launch.shader.text;
+            let known = self.pipelines.contains_key(text)
+                || missing.iter().any(|(other, ..)| other == text);
+            if !known {
+                let accesses = launch.buffers.iter().map(|(_, access)| *access).collect();
+                missing.push((text.clone(), launch.shader.name, accesses));
+            }
         }
-        let pipeline = Rc::new(self.device.pipeline(name, text, accesses)?);
-        self.pipelines.insert(text.clone(), pipeline.clone());
-        Ok(pipeline)
+        let kernels: Vec<_> = missing
+            .iter()
+            .map(|(text, name, accesses)| (*name, &**text, accesses.clone()))
+            .collect();
+        let compiled = self.device.pipelines(&kernels)?;
+        if !compiled.is_empty() {
+            self.device.keep_pipelines();
+        }
+        for ((text, ..), pipeline) in missing.into_iter().zip(compiled) {
+            self.pipelines.insert(text, Rc::new(pipeline));
+        }
+        Ok(())
     }
 }
 
@@ -126,6 +139,8 @@ pub struct Timing {
     pub begin: f64,
     /// Seconds that it took.
     pub seconds: f64,
+    /// Seconds from the end of the launch before: copies to textures, clears, and waiting.
+    pub before: f64,
     /// Floating-point operations, where they are what the time goes into.
     pub operations: u64,
     /// Bytes that it cannot but move.
@@ -149,6 +164,7 @@ impl Executor {
     /// # Errors
     /// A kernel that does not compile, a tensor larger than the device can bind, out of memory.
     pub fn new(session: &mut Session, plan: Plan) -> Result<Self> {
+        session.compile(&plan)?;
         let mut slots = Vec::new();
         for (index, bytes) in plan.slots.iter().enumerate() {
             let holds = plan
@@ -185,10 +201,8 @@ impl Executor {
             prepared.push(match command {
                 Command::Clear(tensor) => Prepared::Clear(buffers[tensor].clone()),
                 Command::Launch(launch) => {
-                    let accesses: Vec<Access> =
-                        launch.buffers.iter().map(|(_, access)| *access).collect();
                     let name = launch.shader.name;
-                    let pipeline = session.pipeline(name, &launch.shader.text, &accesses)?;
+                    let pipeline = session.pipelines[&launch.shader.text].clone();
                     let mut next_texture = textures.iter();
                     let bound: Vec<Resource<'_>> = launch
                         .buffers
@@ -350,13 +364,18 @@ impl Executor {
         let encoder = self.record(device, &sizes, Some(&timestamps))?;
         let pending = self.submit(device, encoder, outputs)?;
         let times = device.passed(&timestamps)?;
-        let timing = |((op, kernel, command), [begin, end]): (Launched<'_>, [f64; 2])| Timing {
-            op,
-            kernel,
-            begin,
-            seconds: end - begin,
-            operations: operations(command, &sizes),
-            bytes: self.plan.moved_bytes(command, &sizes),
+        let mut last = 0.0;
+        let timing = |((op, kernel, command), [begin, end]): (Launched<'_>, [f64; 2])| {
+            let before = begin - std::mem::replace(&mut last, end);
+            Timing {
+                op,
+                kernel,
+                begin,
+                seconds: end - begin,
+                before,
+                operations: operations(command, &sizes),
+                bytes: self.plan.moved_bytes(command, &sizes),
+            }
         };
         Ok((pending, launches.into_iter().zip(times).map(timing).collect()))
     }

@@ -16,14 +16,14 @@ const CHECKED: u64 = 64;
 const TOLERANCE: f64 = 1e-4;
 
 /// The factors of a product on the device, to measure variants with.
-pub struct Bench<'a> {
+pub struct ProductBench<'a> {
     session: &'a mut Session,
     class: Class,
     a: Vec<f32>,
     b: Vec<f32>,
 }
 
-impl<'a> Bench<'a> {
+impl<'a> ProductBench<'a> {
     /// Uploads factors of these sizes.
     ///
     /// # Errors
@@ -61,7 +61,10 @@ impl<'a> Bench<'a> {
     }
 
     /// The product `repeats` times over.
-    fn plan(&mut self, variant: Variant, repeats: usize) -> Result<Executor> {
+    ///
+    /// # Errors
+    /// It does not compile.
+    pub fn plan(&mut self, variant: Variant, repeats: usize) -> Result<Executor> {
         let Class { transposition, sizes: [m, n, k] } = self.class;
         let mut graph = Graph::new();
         let a = graph.parameter(A, &[m * k]);
@@ -79,7 +82,11 @@ impl<'a> Bench<'a> {
         Executor::new(self.session, plan)
     }
 
-    fn time(&self, executor: &mut Executor) -> Result<f64> {
+    /// Seconds of one run.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn time(&self, executor: &mut Executor) -> Result<f64> {
         let (sizes, scalars) = (Sizes::default(), Scalars::default());
         let started = Instant::now();
         executor.run(self.session, sizes, scalars, &[], &[])?.wait::<f32>(self.session)?;
@@ -142,7 +149,7 @@ pub fn tune(
     let [m, n, k] = class.sizes;
     let sizes = class.sizes.map(Size::from);
     let mut best: Option<(f64, Variant)> = None;
-    let mut bench = Bench::new(session, class)?;
+    let mut bench = ProductBench::new(session, class)?;
     for variant in Variant::candidates(target, class.transposition, sizes) {
         let seconds = bench
             .seconds(variant, SECONDS_PER_RUN)

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -644,15 +645,25 @@ fn normal(name: &str, elements: usize, deviation: f32, seed: u64) -> Vec<f32> {
     let uniform =
         |counter: u64| (split_mix(key.wrapping_add(counter.wrapping_mul(GAMMA))) >> 11) as f64;
     let unit = 1.0 / (1u64 << 53) as f64;
-    let mut data = Vec::with_capacity(elements + 1);
-    for pair in 0..elements.div_ceil(2) as u64 {
-        // In (0, 1]: the logarithm of zero is not wanted.
-        let radius = libm::sqrt(-2.0 * libm::log((uniform(2 * pair) + 1.0) * unit));
-        let angle = std::f64::consts::TAU * uniform(2 * pair + 1) * unit;
-        let scale = f64::from(deviation) * radius;
-        data.push((scale * libm::cos(angle)) as f32);
-        data.push((scale * libm::sin(angle)) as f32);
-    }
+    let mut data = vec![0.0; elements.next_multiple_of(2)];
+    // Each pair follows from its number alone, so threads may share them out in any way.
+    let threads = thread::available_parallelism().map_or(1, |threads| threads.get());
+    let share = data.len().div_ceil(threads).next_multiple_of(2).max(1 << 16);
+    thread::scope(|scope| {
+        for (part, values) in data.chunks_mut(share).enumerate() {
+            let first = (part * share / 2) as u64;
+            scope.spawn(move || {
+                for (pair, values) in (first..).zip(values.chunks_exact_mut(2)) {
+                    // In (0, 1]: the logarithm of zero is not wanted.
+                    let radius = libm::sqrt(-2.0 * libm::log((uniform(2 * pair) + 1.0) * unit));
+                    let angle = std::f64::consts::TAU * uniform(2 * pair + 1) * unit;
+                    let scale = f64::from(deviation) * radius;
+                    values[0] = (scale * libm::cos(angle)) as f32;
+                    values[1] = (scale * libm::sin(angle)) as f32;
+                }
+            });
+        }
+    });
     data.truncate(elements);
     data
 }

@@ -3,7 +3,7 @@
 use super::median;
 use crate::cli::{Common, open, print, print_json};
 use crate::error::{Error, Result};
-use crate::graph::Bench;
+use crate::graph::ProductBench;
 use crate::kernels::matmul::Transposition;
 use crate::kernels::tune::Class;
 use crate::kernels::{Size, Sizes};
@@ -52,7 +52,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let class = Class { transposition, sizes: [m, n, k] };
     let variant =
         session.tuning.matmul(transposition, class.sizes.map(Size::from), &Sizes::default());
-    let mut bench = Bench::new(&mut session, class)?;
+    let mut bench = ProductBench::new(&mut session, class)?;
     let seconds = median(bench.seconds(variant, SECONDS_PER_RUN)?);
     let report = Report {
         gflops: 2.0 * (m * n * k) as f64 / seconds / 1e9,

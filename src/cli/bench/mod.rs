@@ -1,5 +1,6 @@
 //! `crisp bench`: what this adapter takes for a kernel, or for a whole step.
 
+mod attention;
 mod matmul;
 mod step;
 
@@ -16,6 +17,8 @@ pub struct Arguments {
 enum What {
     /// One matrix product, float32.
     Matmul(matmul::Arguments),
+    /// Attention over a mask, forward and backward, beside dense attention.
+    Attention(attention::Arguments),
     /// A step of training, or of evaluation.
     Step(step::Arguments),
 }
@@ -23,6 +26,7 @@ enum What {
 pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     match arguments.what {
         What::Matmul(arguments) => matmul::run(arguments, common),
+        What::Attention(arguments) => attention::run(arguments, common),
         What::Step(arguments) => step::run(arguments, common),
     }
 }
