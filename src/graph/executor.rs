@@ -1,7 +1,7 @@
 //! Runs a plan: buffers, pipelines and bindings are made once; a step writes its inputs and
 //! parameters, and submits.
 
-use super::plan::{Place, Plan, operations, texels};
+use super::plan::{Place, Plan, operations};
 use crate::error::{Error, Result};
 use crate::gpu::{
     Access, BindGroup, Buffer, Device, Pipeline, Readback, Resource, Texture, Timestamps,
@@ -283,9 +283,10 @@ impl Executor {
         index: usize,
         sizes: &Sizes,
     ) {
-        for (tensor, texture) in texels(&self.plan.commands[index].1).zip(&self.textures) {
+        for (tensor, texture) in &self.plan.copies[index] {
+            let texture = &self.textures[*texture];
             let elements = self.plan.tensors[tensor.0 as usize].shape.elements().at(sizes);
-            device.copy_to_texture(encoder, &self.buffers[&tensor], elements * 4, texture);
+            device.copy_to_texture(encoder, &self.buffers[tensor], elements * 4, texture);
         }
     }
 
@@ -314,7 +315,7 @@ impl Executor {
             });
             passes += 1;
             while let Some(Prepared::Launch { pipeline, buffers, grid }) = self.prepared.get(next) {
-                let apart = || texels(&self.plan.commands[next].1).next().is_some();
+                let apart = || !self.plan.copies[next].is_empty();
                 if next > first && (timestamps.is_some() || apart()) {
                     break;
                 }

@@ -55,6 +55,8 @@ pub struct Plan {
     pub slots: Vec<u64>,
     /// Bytes of each texture: the first holds the first tensor that a launch reads as texels, and so on.
     pub textures: Vec<u64>,
+    /// For each command the copies that it needs first: a tensor, and the texture that it goes to.
+    pub copies: Vec<Vec<(TensorId, usize)>>,
     /// The matrix products in it.
     pub products: BTreeSet<Class>,
     /// The largest batch that it has room for.
@@ -132,6 +134,7 @@ impl Plan {
         }
         let slots = place(&mut tensors, &commands, &largest, outputs);
         let mut textures: Vec<u64> = Vec::new();
+        let copies = copies(&commands);
         for (_, command) in &commands {
             for (number, tensor) in texels(command).enumerate() {
                 let wanted = Texture::rounded(bytes(&tensors[tensor.0 as usize], &largest));
@@ -141,7 +144,7 @@ impl Plan {
                 }
             }
         }
-        Ok(Self { tensors, commands, slots, textures, products, largest })
+        Ok(Self { tensors, commands, slots, textures, copies, products, largest })
     }
 
     /// The tensor of that name.
@@ -221,12 +224,45 @@ fn bytes(tensor: &Planned, largest: &Sizes) -> u64 {
 }
 
 /// The tensors that a command reads as texels, in the order of its bindings.
-pub(super) fn texels(command: &Command) -> impl Iterator<Item = TensorId> {
+fn texels(command: &Command) -> impl Iterator<Item = TensorId> {
     let bound = match command {
         Command::Clear(_) => &[],
         Command::Launch(launch) => launch.buffers.as_slice(),
     };
     bound.iter().filter(|(_, access)| *access == Access::Texels).map(|(tensor, _)| *tensor)
+}
+
+/// The copies to textures that commands need. What a texture holds from a former command is not copied
+/// again as long as nothing has changed it.
+fn copies(commands: &[(&'static str, Command)]) -> Vec<Vec<(TensorId, usize)>> {
+    let mut held: Vec<Option<TensorId>> = Vec::new();
+    let mut of_command = |(_, command): &(&'static str, Command)| {
+        let mut needed = Vec::new();
+        for (number, tensor) in texels(command).enumerate() {
+            held.resize(held.len().max(number + 1), None);
+            if held[number].replace(tensor) != Some(tensor) {
+                needed.push((tensor, number));
+            }
+        }
+        for place in &mut held {
+            if place.is_some_and(|tensor| writes(command, tensor)) {
+                *place = None;
+            }
+        }
+        needed
+    };
+    commands.iter().map(&mut of_command).collect()
+}
+
+/// Whether a command leaves something new in a tensor.
+pub(super) fn writes(command: &Command, tensor: TensorId) -> bool {
+    match command {
+        Command::Clear(cleared) => *cleared == tensor,
+        Command::Launch(launch) => launch
+            .buffers
+            .iter()
+            .any(|(id, access)| *id == tensor && matches!(access, Access::Write | Access::Update)),
+    }
 }
 
 pub(super) fn touched(command: &Command) -> Vec<TensorId> {

@@ -7,25 +7,13 @@
 //! segment's activations (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016); the forward
 //! pass is paid twice.
 
-use super::plan::{Planned, touched};
-use crate::gpu::Access;
+use super::plan::{Planned, touched, writes};
 use crate::kernels::{Command, TensorId};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 /// A command with the name of its op.
 type Named = (&'static str, Command);
-
-/// Whether a command leaves something new in a tensor.
-fn writes(command: &Command, tensor: TensorId) -> bool {
-    match command {
-        Command::Clear(cleared) => *cleared == tensor,
-        Command::Launch(launch) => launch
-            .buffers
-            .iter()
-            .any(|(id, access)| *id == tensor && matches!(access, Access::Write | Access::Update)),
-    }
-}
 
 fn renamed(command: &Command, names: &HashMap<TensorId, TensorId>) -> Command {
     let of = |tensor: TensorId| names.get(&tensor).copied().unwrap_or(tensor);
