@@ -121,6 +121,27 @@ fn add_commands<'a>(
     }
 }
 
+/// Shaders can be read alone, so some text stands in several of them: it must be the same in each.
+#[test]
+fn what_shaders_share_is_the_same_everywhere() {
+    for (start, end) in [
+        ("fn random(", "\n}"),
+        ("struct Block {", "\n}"),
+        ("fn erfc(x: vec4f)", "\n}"),
+        ("fn erfc(x: f32)", "\n}"),
+        ("fn kept(row: u32, quad: u32)", "\n}"),
+        ("fn kept(head: u32", "\n}"),
+    ] {
+        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, text) in variants().iter().filter(|(name, _)| !name.contains('-')) {
+            let Some(first) = text.find(start) else { continue };
+            let last = first + text[first..].find(end).expect("a closing brace");
+            found.entry(text[first..last].into()).or_default().push(name.clone());
+        }
+        assert_eq!(found.len(), 1, "{start} differs between {:?}", found.values());
+    }
+}
+
 /// Parses, validates, measures and translates one shader text.
 ///
 /// # Errors

@@ -183,6 +183,11 @@ impl Plan {
         self.commands.iter().map(|(_, command)| operations(command, sizes)).sum()
     }
 
+    /// Bytes that all commands together cannot but move at a batch of these sizes.
+    pub fn bytes_moved(&self, sizes: &Sizes) -> u64 {
+        self.commands.iter().map(|(_, command)| self.moved_bytes(command, sizes)).sum()
+    }
+
     /// Bytes that a command cannot but move at a batch of these sizes: each tensor that it binds once,
     /// and twice where it is changed in place.
     pub fn moved_bytes(&self, command: &Command, sizes: &Sizes) -> u64 {

@@ -5,7 +5,7 @@ use crate::cli::eval::policy_of;
 use crate::cli::{Common, open, print, print_json, progress, source};
 use crate::data::{Encoded, Split};
 use crate::error::{Error, Result};
-use crate::graph::{Pending, Session, Timing};
+use crate::graph::{Pending, Plan, Session, Timing};
 use crate::kernels::Scalars;
 use crate::report;
 use crate::sparsity::Policy;
@@ -40,7 +40,7 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "eval")]
     checkpoint_activations: bool,
     /// Steps that are measured, after one that warms up.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(3..))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(3..=10_000))]
     steps: u32,
     /// Then one more step, timed kernel by kernel: prints a table.
     #[arg(long)]
@@ -59,6 +59,10 @@ struct Report {
     tokens_per_step: f64,
     sentences_per_second: f64,
     host_seconds_per_step: f64,
+    /// Floating-point operations of the matrix products and attention.
+    operations_per_step: f64,
+    /// Bytes that the kernels cannot but move.
+    bytes_per_step: f64,
     gflops: f64,
     peak_bytes: u64,
     first_step_seconds: f64,
@@ -91,12 +95,35 @@ impl Runner {
         }
     }
 
-    fn operations(&self, prepared: &Prepared) -> u64 {
-        let plan = match self {
+    fn plan(&self) -> &Plan {
+        match self {
             Self::Training(trainer) => trainer.plan(),
             Self::Evaluation(evaluator) => evaluator.plan(),
-        };
-        plan.operations(&prepared.sizes())
+        }
+    }
+}
+
+/// What a step took, and what it had to do.
+struct Taken {
+    seconds: f64,
+    host_seconds: f64,
+    sentences: f64,
+    tokens: f64,
+    operations: f64,
+    bytes: f64,
+}
+
+impl Taken {
+    fn by(prepared: &Prepared, plan: &Plan, host_seconds: f64) -> Self {
+        let sizes = prepared.sizes();
+        Self {
+            seconds: f64::NAN,
+            host_seconds,
+            sentences: f64::from(sizes.sequences),
+            tokens: f64::from(sizes.tokens),
+            operations: plan.operations(&sizes) as f64,
+            bytes: plan.bytes_moved(&sizes) as f64,
+        }
     }
 }
 
@@ -131,49 +158,31 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         Runner::Training(Box::new(trainer))
     };
 
-    // As the training loop does it: a step is submitted before the one before has come back.
-    let mut under_way: Option<Pending> = None;
+    // The first step runs alone, so that its time is its own.
+    let first = batches.prepare(1)?;
+    runner.submit(&session, &first, 1)?.wait::<f32>(&session)?;
+    let first_step_seconds = started.elapsed().as_secs_f64();
+    // Then as the training loop does it: a step is submitted before the one before has come back.
+    let mut taken: Vec<Taken> = Vec::new();
+    let mut under_way: Option<(Pending, Taken)> = None;
     let mut last_arrival = Instant::now();
-    let mut first_step_seconds = 0.0;
-    let (mut seconds, mut rates, mut hosts) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut tokens, mut speeds) = (Vec::new(), Vec::new());
-    let mut sizes: Option<(f64, f64, f64)> = None;
-    for step in 1..=steps + 1 {
-        let host = Instant::now();
-        let mut of_this = None;
-        let submitted = if step <= steps {
-            let prepared = batches.prepare(step)?;
-            let count = prepared.batch.sequences() as f64;
-            of_this =
-                Some((count, prepared.batch.tokens() as f64, runner.operations(&prepared) as f64));
-            Some(runner.submit(&session, &prepared, step)?)
-        } else {
-            None
-        };
-        if step > 1 && step <= steps {
-            hosts.push(host.elapsed().as_secs_f64());
-        }
-        if let Some(pending) = std::mem::replace(&mut under_way, submitted) {
-            pending.wait::<f32>(&session)?;
-            let took = last_arrival.elapsed().as_secs_f64();
-            last_arrival = Instant::now();
-            if let (3.., Some((sentences, of_batch, operations))) = (step, sizes) {
-                seconds.push(took);
-                rates.push(sentences / took);
-                tokens.push(of_batch);
-                speeds.push(operations / took / 1e9);
+    for step in 2..=steps + 1 {
+        let submitted = match step <= steps {
+            true => {
+                let prepared = batches.prepare(step)?;
+                let host = Instant::now();
+                let pending = runner.submit(&session, &prepared, step)?;
+                Some((pending, Taken::by(&prepared, runner.plan(), host.elapsed().as_secs_f64())))
             }
-        }
-        // The first step runs alone, so that its time is its own.
-        if step == 1
-            && let Some(pending) = under_way.take()
-        {
+            false => None,
+        };
+        if let Some((pending, of_step)) = std::mem::replace(&mut under_way, submitted) {
             pending.wait::<f32>(&session)?;
-            first_step_seconds = started.elapsed().as_secs_f64();
+            taken.push(Taken { seconds: last_arrival.elapsed().as_secs_f64(), ..of_step });
             last_arrival = Instant::now();
         }
-        sizes = of_this;
     }
+    let of = |figure: fn(&Taken) -> f64| median(taken.iter().map(figure).collect());
     let profile = match arguments.profile {
         true => {
             let prepared = batches.prepare(steps)?;
@@ -186,11 +195,13 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         false => None,
     };
     let result = Report {
-        seconds_per_step: median(seconds),
-        tokens_per_step: median(tokens),
-        sentences_per_second: median(rates),
-        host_seconds_per_step: median(hosts),
-        gflops: median(speeds),
+        seconds_per_step: of(|step| step.seconds),
+        tokens_per_step: of(|step| step.tokens),
+        sentences_per_second: of(|step| step.sentences / step.seconds),
+        host_seconds_per_step: of(|step| step.host_seconds),
+        operations_per_step: of(|step| step.operations),
+        bytes_per_step: of(|step| step.bytes),
+        gflops: of(|step| step.operations / step.seconds / 1e9),
         peak_bytes: session.device.peak_bytes(),
         first_step_seconds,
         sparsity: policy.to_string(),
