@@ -16,10 +16,17 @@ impl Texture {
     /// Texels in a row.
     pub const WIDTH: u32 = 2048;
     const ROW_BYTES: u64 = Self::WIDTH as u64 * 16;
+    /// Texels from one row to the next: a cache line more. Rows of a matrix are often a multiple of 4 KiB
+    /// apart, and then all fall into the same few lines of a CPU's first-level cache.
+    const PITCH: u32 = Self::WIDTH + 4;
 
-    /// Bytes that a texture for so many takes: whole rows.
-    pub fn rounded(bytes: u64) -> u64 {
-        bytes.max(1).next_multiple_of(Self::ROW_BYTES)
+    fn rows(bytes: u64) -> u64 {
+        bytes.div_ceil(Self::ROW_BYTES).max(1)
+    }
+
+    /// Bytes that a texture with room for so many takes: whole rows.
+    pub fn taken(bytes: u64) -> u64 {
+        Self::rows(bytes) * u64::from(Self::PITCH) * 16
     }
 }
 
@@ -29,8 +36,8 @@ impl Device {
     /// # Errors
     /// Larger than the device allows, or out of memory.
     pub fn texture(&self, name: &str, bytes: u64) -> Result<Texture> {
-        let bytes = Texture::rounded(bytes);
-        let height = bytes / Texture::ROW_BYTES;
+        let height = Texture::rows(bytes);
+        let bytes = Texture::taken(bytes);
         let limit = u64::from(self.raw.limits().max_texture_dimension_2d);
         if height > limit {
             return Err(Error::device(format!(
@@ -42,7 +49,7 @@ impl Device {
         let raw = self.scoped(&format!("allocating {bytes} bytes for {name}"), || {
             self.raw.create_texture(&wgpu::TextureDescriptor {
                 label: Some(name),
-                size: extent(Texture::WIDTH, height as u32),
+                size: extent(Texture::PITCH, height as u32),
                 mip_level_count: 1,
                 sample_count: 1,
                 dimension: wgpu::TextureDimension::D2,

@@ -53,7 +53,7 @@ pub struct Plan {
     pub commands: Vec<(&'static str, Command)>,
     /// Bytes of each slot.
     pub slots: Vec<u64>,
-    /// Bytes of each texture: the first holds the first tensor that a launch reads as texels, and so on.
+    /// Bytes that each texture must hold: the first holds the first tensor that a launch reads as texels, and so on.
     pub textures: Vec<u64>,
     /// For each command the copies that it needs first: a tensor, and the texture that it goes to.
     pub copies: Vec<Vec<(TensorId, usize)>>,
@@ -137,7 +137,7 @@ impl Plan {
         let copies = copies(&commands);
         for (_, command) in &commands {
             for (number, tensor) in texels(command).enumerate() {
-                let wanted = Texture::rounded(bytes(&tensors[tensor.0 as usize], &largest));
+                let wanted = bytes(&tensors[tensor.0 as usize], &largest);
                 match textures.get_mut(number) {
                     Some(room) => *room = wanted.max(*room),
                     None => textures.push(wanted),
@@ -162,7 +162,10 @@ impl Plan {
     /// session.
     pub fn total_bytes(&self, wanted: Place) -> u64 {
         match wanted {
-            Place::Slot(_) => self.slots.iter().chain(&self.textures).sum(),
+            Place::Slot(_) => {
+                let textures = self.textures.iter().map(|bytes| Texture::taken(*bytes));
+                self.slots.iter().copied().chain(textures).sum()
+            }
             _ => self
                 .tensors
                 .iter()
