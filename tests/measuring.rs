@@ -163,6 +163,30 @@ fn what_is_tuned_is_used_from_then_on() {
     assert_eq!(report["variant"], "matmul_tiled");
 }
 
+/// A run that is gone on with keeps the variants that it began with, whatever was tuned since: others
+/// would add up in another order.
+#[test]
+fn a_resumed_run_keeps_its_variants() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let (model, data) = small(directory);
+    let recorded = || {
+        let text = fs::read_to_string(directory.join("run/run.json")).unwrap();
+        json(&text)["tuning"].as_object().unwrap().clone()
+    };
+    let settings =
+        ["train", "--model", &model, "--data", &data, "--max-steps", "2", "--output", "run"];
+    succeeds(directory, &["tune", "--model", &model, "--batch-size", "2", "--length", "4"]);
+    succeeds(directory, &settings);
+    let began_with = recorded();
+    assert!(!began_with.is_empty());
+    fs::remove_file(directory.join("tuned/tuning.json")).unwrap();
+    succeeds(directory, &[&settings[..], &["--resume"]].concat());
+    assert_eq!(recorded(), began_with);
+    succeeds(directory, &[&settings[..], &["--overwrite"]].concat());
+    assert!(recorded().is_empty(), "nothing is tuned any more");
+}
+
 #[test]
 fn measuring_what_cannot_be_is_refused() {
     let directory = tempfile::tempdir().unwrap();

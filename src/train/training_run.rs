@@ -11,8 +11,9 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::graph::{Pending, Session, Timing};
 use crate::kernels::Scalars;
+use crate::kernels::tune::Choice;
 use serde_json::{Value, json};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -155,6 +156,10 @@ pub fn train(
     let directory = RunDirectory { path: task.output.clone() };
     let mut record = run_record(&task, session);
     let resumed = check_directory(&task, &directory, &record)?;
+    if let Some(resumed) = &resumed {
+        record["tuning"] = json!(resumed.tuning);
+        session.tuning.chosen = resumed.tuning.clone();
+    }
     task.model.upload(session)?;
     let largest = batches.largest(total);
     let mut trainer = Trainer::new(session, &trained, &policy, &settings, largest)?;
@@ -165,7 +170,7 @@ pub fn train(
         &validation,
         settings.batch_size,
     )?;
-    let mut progress = match resumed {
+    let mut progress = match resumed.and_then(|resumed| resumed.checkpoint) {
         Some(from) => directory.restore(session, &task.model, &from)?,
         None => Progress::default(),
     };
@@ -306,12 +311,20 @@ pub fn train(
     Ok(outcome)
 }
 
-/// Looks whether the run may start: says which checkpoint to go on from, if any. Changes nothing.
+/// A run that is gone on with.
+struct Resumed {
+    /// Where it stands, if it has saved anything.
+    checkpoint: Option<PathBuf>,
+    /// The variants of products that it began with: others add up in another order.
+    tuning: BTreeMap<String, Choice>,
+}
+
+/// Looks whether the run may start, and what it goes on from, if it does. Changes nothing.
 fn check_directory(
     task: &Task,
     directory: &RunDirectory,
     record: &Value,
-) -> Result<Option<PathBuf>> {
+) -> Result<Option<Resumed>> {
     let path = directory.record();
     if task.resume {
         let text = files::read(&path).map_err(|error| {
@@ -340,7 +353,9 @@ fn check_directory(
             ))
             .remedy("Resume with the settings of run.json, or start again with --overwrite."));
         }
-        return directory.newest();
+        // A run of a version that tuned nothing has no such record.
+        let tuning = serde_json::from_value(found["tuning"].clone()).unwrap_or_default();
+        return Ok(Some(Resumed { checkpoint: directory.newest()?, tuning }));
     }
     if let Some(found) = directory.occupied_by() {
         if !path.exists() {
@@ -383,5 +398,6 @@ fn run_record(task: &Task, session: &Session) -> Value {
         "data": { "train": data(&task.train), "validation": data(&task.validation) },
         "adapter": session.device.adapter,
         "shaders": session.tuning.target.name(),
+        "tuning": session.tuning.chosen,
     })
 }
