@@ -41,7 +41,7 @@ fn main(
     let i = (group.y * groups.x + group.x) * 64u + lane;
     if (i < params.count / 4u) {
         dx[i] = dy[i] * slope(x[i]);
-    } else if (i == params.count / 4u) {
+    } else if (4u * i < params.count) {
         let value = dy[i] * slope(x[i]);
         for (var j = 0u; j < params.count % 4u; j++) { dx[i][j] = value[j]; }
     }

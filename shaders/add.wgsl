@@ -17,7 +17,7 @@ fn main(
     let i = (group.y * groups.x + group.x) * 64u + lane;
     if (i < params.count / 4u) {
         y[i] = a[i] + b[i];
-    } else if (i == params.count / 4u) {
+    } else if (4u * i < params.count) {
         let value = a[i] + b[i];
         for (var j = 0u; j < params.count % 4u; j++) { y[i][j] = value[j]; }
     }

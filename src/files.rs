@@ -34,7 +34,8 @@ pub fn read_text(path: &Path) -> Result<String> {
 /// Names the path and the operating system's reason.
 pub fn write(path: &Path, content: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".partial");
+    // Two processes may write the same file.
+    name.push(format!(".{}.partial", std::process::id()));
     let beside = path.with_file_name(name);
     let written = fs::File::create(&beside).and_then(|mut file| {
         std::io::Write::write_all(&mut file, content)?;

@@ -100,7 +100,7 @@ fn activations_computed_again_take_less_memory() {
     // The gradients of 67 million parameters stay in either case.
     let gradients = 67_000_000 * 4;
     let [before, after] = [&kept, &again].map(|plan| plan.total_bytes(Place::Slot(0)) - gradients);
-    assert!(after * 5 < before * 2, "{before} bytes of activations, and {after} computed again");
+    assert!(after * 3 < before, "{before} bytes of activations, and {after} computed again");
     let [before, after] = [&kept, &again].map(|plan| plan.operations(&largest) as f64);
     let ratio = after / before;
     assert!((1.2..1.4).contains(&ratio), "{ratio} times the operations");

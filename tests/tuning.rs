@@ -44,18 +44,36 @@ fn choices_are_kept_by_adapter_and_a_damaged_store_is_as_good_as_none() {
     let path = directory.path().join("new").join("tuning.json");
     let adapter = session().device.adapter;
     let other = AdapterDescription { driver_version: "another".into(), ..adapter.clone() };
-    let mut tuning = Tuning::load(&path, &adapter, Target::Gpu);
+    let mut tuning = Tuning::load(&path, &adapter);
     assert!(tuning.chosen.is_empty());
     let class = Class { transposition: Transposition::Tn, sizes: [768, 768, 512] };
     tuning.chosen.insert(class.to_string(), choice());
     tuning.save(&path, &adapter).unwrap();
-    let nothing = Tuning::load(&path, &other, Target::Gpu);
+    let nothing = Tuning::load(&path, &other);
     assert!(nothing.chosen.is_empty());
     nothing.save(&path, &other).unwrap();
-    assert_eq!(Tuning::load(&path, &adapter, Target::Gpu), tuning);
+    assert_eq!(Tuning::load(&path, &adapter), tuning);
     for damage in ["", "{", "[1]", r#"{"adapters": 3}"#] {
         std::fs::write(&path, damage).unwrap();
-        assert!(Tuning::load(&path, &adapter, Target::Gpu).chosen.is_empty(), "{damage}");
+        assert!(Tuning::load(&path, &adapter).chosen.is_empty(), "{damage}");
+    }
+}
+
+/// A store that somebody edited, or a run that began on another kind of adapter, may name any variant.
+#[test]
+fn a_variant_that_is_no_candidate_is_not_taken() {
+    let sizes = [8u32, 8, 8].map(Size::from);
+    let class = Class { transposition: Transposition::Nn, sizes: [8, 8, 8] };
+    for (target, variant) in [
+        (Target::Cpu, Variant::Blocked { tile: [64, 64], thread: [4, 4], split: 1 }),
+        (Target::Cpu, Variant::Streaming { rows: 0, quads: 3 }),
+        (Target::Gpu, Variant::Streaming { rows: 16, quads: 2 }),
+        (Target::Gpu, Variant::Blocked { tile: [64, 64], thread: [0, 4], split: 1 }),
+    ] {
+        let mut tuning = Tuning::from(target);
+        tuning.chosen.insert(class.to_string(), Choice { variant, gflops: 1e6 });
+        let taken = tuning.matmul(class.transposition, sizes, &Sizes::default());
+        assert_eq!(taken, tuning.default(class.transposition, sizes, &Sizes::default()));
     }
 }
 

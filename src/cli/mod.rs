@@ -49,7 +49,8 @@ enum Command {
     Predict(predict::Arguments),
     /// Measure kernels on this adapter.
     Bench(bench::Arguments),
-    /// Measure which kernels are fastest on this adapter for a model, for all later commands.
+    /// Measure which kernels are fastest on this adapter for training a model, for later commands with
+    /// batches of such sizes.
     Tune(tune::Arguments),
     /// List the adapters that can be used.
     Devices(devices::Arguments),
@@ -109,7 +110,7 @@ fn open(common: &Common) -> Result<Session> {
     let mut session = Session::new(device);
     if let Some(path) = tuning_file() {
         let Session { device, tuning, .. } = &mut session;
-        *tuning = Tuning::load(&path, &device.adapter, tuning.target);
+        *tuning = Tuning::load(&path, &device.adapter);
         tracing::info!("{} products tuned, in {}", tuning.chosen.len(), path.display());
     }
     Ok(session)

@@ -73,12 +73,8 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let planned = TrainingPlan::new(&model.config, &Policy::Dense, &settings, tuning, largest)?;
     let classes: BTreeSet<Class> = planned.plan.products;
     for (number, class) in classes.iter().enumerate() {
-        let default = crate::kernels::matmul::Variant::default_for(
-            session.tuning.target,
-            class.transposition,
-            class.sizes.map(Into::into),
-            &Sizes::default(),
-        );
+        let sizes = class.sizes.map(Into::into);
+        let default = session.tuning.default(class.transposition, sizes, &Sizes::default());
         let [m, n, k] = class.sizes;
         let speed = |seconds: f64| 2.0 * (m * n * k) as f64 / seconds / 1e9;
         let mut tried = Vec::new();

@@ -5,6 +5,7 @@ use super::buffer::Pool;
 use super::memory::Memory;
 use crate::error::{Error, Result};
 use crate::files;
+use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -39,6 +40,7 @@ impl Device {
         let limits = wgpu::Limits {
             max_buffer_size: offered.max_buffer_size,
             max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
+            max_texture_dimension_2d: offered.max_texture_dimension_2d,
             ..wgpu::Limits::default().or_worse_values_from(&offered)
         };
         let descriptor = wgpu::DeviceDescriptor {
@@ -84,9 +86,10 @@ impl Device {
     pub fn keep_pipelines(&self) {
         let Some((cache, path)) = &self.pipelines else { return };
         let Some(data) = cache.get_data() else { return };
-        let known = std::fs::metadata(path).is_ok_and(|file| file.len() == data.len() as u64);
+        let content = [&Sha256::digest(&data)[..], &data].concat();
+        let known = std::fs::read(path).is_ok_and(|known| known == content);
         if !known && path.parent().is_some_and(|parent| files::create_dir(parent).is_ok()) {
-            let _ = files::write(path, &data);
+            let _ = files::write(path, &content);
         }
     }
 
@@ -172,16 +175,17 @@ fn open_cache(
     if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
         return None;
     }
-    // The key names the adapter and its driver's version.
+    // The key names the adapter; the driver's version is in the data, and looked at by the driver.
     let path = files::cache()?.join(wgpu::util::pipeline_cache_key(adapter)?);
-    let data = std::fs::read(&path).ok();
-    let descriptor = wgpu::PipelineCacheDescriptor {
-        label: Some("crisp"),
-        data: data.as_deref(),
-        fallback: true,
-    };
-    // SAFETY: the file holds what `get_data` gave for this very adapter; wgpu checks its header, and
-    // begins with an empty cache where that does not fit.
+    let content = std::fs::read(&path).unwrap_or_default();
+    let whole = content
+        .split_at_checked(32)
+        .filter(|(hash, data)| *hash == &Sha256::digest(data)[..])
+        .map(|(_, data)| data);
+    let descriptor =
+        wgpu::PipelineCacheDescriptor { label: Some("crisp"), data: whole, fallback: true };
+    // SAFETY: the data are what `get_data` gave, as their hash shows; wgpu compares their header with the
+    // adapter and its driver, and begins with an empty cache where that does not fit.
     let cache = unsafe { device.create_pipeline_cache(&descriptor) };
     Some((cache, path))
 }

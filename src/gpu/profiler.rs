@@ -56,7 +56,7 @@ impl Device {
             return Err(self.untimed());
         }
         let seconds = f64::from(self.queue.get_timestamp_period()) * 1e-9;
-        let start = ticks[0];
+        let start = ticks.first().copied().unwrap_or(0);
         let since = |tick: u64| tick.saturating_sub(start) as f64 * seconds;
         Ok(ticks.chunks_exact(2).map(|pass| [since(pass[0]), since(pass[1])]).collect())
     }

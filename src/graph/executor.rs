@@ -7,7 +7,7 @@ use crate::gpu::{
     Access, BindGroup, Buffer, Device, Pipeline, Readback, Resource, Texture, Timestamps,
 };
 use crate::kernels::tune::Tuning;
-use crate::kernels::{Command, Grid, Scalars, Sizes, Target, TensorId};
+use crate::kernels::{Command, Grid, Scalars, Sizes, TensorId};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,8 +25,7 @@ pub struct Session {
 impl Session {
     /// A session without parameters.
     pub fn new(device: Device) -> Self {
-        let target = if device.adapter.software { Target::Cpu } else { Target::Gpu };
-        let tuning = target.into();
+        let tuning = Tuning::from(&device.adapter);
         Self { device, tuning, parameters: HashMap::new(), pipelines: HashMap::new() }
     }
 
@@ -190,7 +189,7 @@ impl Executor {
         let textures = plan
             .textures
             .iter()
-            .map(|bytes| session.device.texture("the factors of a product", *bytes))
+            .map(|bytes| session.device.texture("a copy that kernels read as texels", *bytes))
             .collect::<Result<Vec<_>>>()?;
         let stride = Device::PARAMETER_STRIDE;
         let words = session

@@ -121,7 +121,10 @@ impl Plan {
             .filter_map(|ends| Some(*starts.get(ends[0])?..*starts.get(ends[1])?))
             .collect();
         let made = |tensor: &Planned| tensor.place == Place::Nowhere;
-        let commands = recompute(&mut tensors, commands, &segments, made);
+        // After the last boundary there is only the head: backward begins in there.
+        let last = graph.boundaries.last().and_then(|node| starts.get(*node).copied());
+        let backward = last.unwrap_or(commands.len());
+        let commands = recompute(&mut tensors, commands, &segments, backward, made);
         for tensor in &tensors {
             let elements = tensor.shape.elements().at(&largest);
             if elements >= 1 << 32 {

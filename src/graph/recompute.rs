@@ -9,7 +9,7 @@
 
 use super::plan::{Planned, touched, writes};
 use crate::kernels::{Command, TensorId};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 /// A command with the name of its op.
@@ -28,19 +28,18 @@ fn renamed(command: &Command, names: &HashMap<TensorId, TensorId>) -> Command {
     }
 }
 
-/// Repeats the commands of each segment (a range of `commands`) where backward, which begins after the
-/// last of them, first wants what the segment made. `made` says which tensors are made within the step.
+/// Repeats the commands of each segment (a range of `commands`) where a command from `backward` on first
+/// wants what the segment made. `made` says which tensors are made within the step.
 pub(super) fn recompute(
     tensors: &mut Vec<Planned>,
     commands: Vec<Named>,
     segments: &[Range<usize>],
+    backward: usize,
     made: impl Fn(&Planned) -> bool,
 ) -> Vec<Named> {
-    let Some(backward) = segments.iter().map(|segment| segment.end).max() else {
-        return commands;
-    };
     // What each segment makes, and what forward wants of it elsewhere, which is kept.
-    let mut of_segment: HashMap<TensorId, usize> = HashMap::new();
+    // Ordered, so that a plan is the same in every process.
+    let mut of_segment: BTreeMap<TensorId, usize> = BTreeMap::new();
     for (number, segment) in segments.iter().enumerate() {
         for (_, command) in &commands[segment.clone()] {
             for tensor in touched(command) {

@@ -30,6 +30,13 @@ impl<'a> ProductBench<'a> {
     /// Out of memory, or larger than the device can bind.
     pub fn new(session: &'a mut Session, class: Class) -> Result<Self> {
         let [m, n, k] = class.sizes;
+        let (device, largest) = (&session.device, (m * k).max(k * n).max(m * n) * 4);
+        if largest > device.max_binding_bytes {
+            return Err(Error::device(format!(
+                "{class}: {largest} bytes in one piece, and {} binds {} at most",
+                device.adapter.name, device.max_binding_bytes
+            )));
+        }
         let values = |count: u64, start: u64| -> Vec<f32> {
             // Spread over [-0.5, 0.5], without a period that sums would cancel over.
             (start..start + count)
@@ -121,8 +128,7 @@ impl<'a> ProductBench<'a> {
                 magnitude += term.abs();
             }
             let error = (f64::from(got[at as usize]) - sum).abs();
-            // A NaN is no small error either.
-            if !(error <= TOLERANCE * magnitude.max(f64::MIN_POSITIVE)) {
+            if error.is_nan() || error > TOLERANCE * magnitude.max(f64::MIN_POSITIVE) {
                 return Err(Error::device(format!(
                     "{variant}: element [{row}, {column}] of {} is {}, and should be {sum}",
                     self.class, got[at as usize]
@@ -156,7 +162,8 @@ pub fn tune(
             .map(|times| times.into_iter().fold(f64::INFINITY, f64::min));
         tried(variant, &seconds);
         if let Ok(seconds) = seconds
-            && best.is_none_or(|(least, _)| seconds < least)
+            // Later candidates take more memory: a hair's breadth is not worth it.
+            && best.is_none_or(|(least, _)| seconds < 0.98 * least)
         {
             best = Some((seconds, variant));
         }

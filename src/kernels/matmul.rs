@@ -97,13 +97,16 @@ impl fmt::Display for Variant {
 }
 
 impl Variant {
+    /// The streaming variant that does well on every driver tried.
+    pub const STREAMING: Self = Self::Streaming { rows: 16, quads: 2 };
+
     /// The variants that can compute a product, and are worth a try on such a device.
     pub fn candidates(target: Target, transposition: Transposition, sizes: [Size; 3]) -> Vec<Self> {
         let mut candidates = vec![];
         if in_vectors(transposition, sizes) {
             match target {
                 Target::Cpu => {
-                    for (rows, quads) in [(16, 3), (20, 2), (16, 4), (24, 2), (8, 3), (12, 4)] {
+                    for (rows, quads) in [(16, 2), (16, 3), (20, 2), (12, 3), (12, 2), (8, 3)] {
                         candidates.push(Self::Streaming { rows, quads });
                     }
                 }
@@ -138,7 +141,7 @@ impl Variant {
             return Self::Tiled;
         }
         if target == Target::Cpu {
-            return Self::Streaming { rows: 16, quads: 3 };
+            return Self::STREAMING;
         }
         // Large tiles where they keep a large GPU busy; else smaller ones, and sums cut along k.
         let [m, n, k] = sizes.map(|size| size.at(largest));

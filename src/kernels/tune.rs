@@ -49,6 +49,8 @@ impl fmt::Display for Class {
 pub struct Tuning {
     /// The kind of device.
     pub target: Target,
+    /// The streaming variant for products of which nothing was measured.
+    pub streaming: Variant,
     /// The variant that was fastest for a class, by the class's name.
     pub chosen: BTreeMap<String, Choice>,
 }
@@ -65,7 +67,21 @@ pub struct Choice {
 impl From<Target> for Tuning {
     /// Nothing measured.
     fn from(target: Target) -> Self {
-        Self { target, chosen: BTreeMap::new() }
+        Self { target, streaming: Variant::STREAMING, chosen: BTreeMap::new() }
+    }
+}
+
+impl From<&AdapterDescription> for Tuning {
+    /// Nothing measured, but what is known of this kind of adapter.
+    fn from(adapter: &AdapterDescription) -> Self {
+        let target = if adapter.software { Target::Cpu } else { Target::Gpu };
+        let mut tuning = Self::from(target);
+        // Debian 12's Mesa keeps three columns in registers, which is 8 % faster there; on Mesa 25 it takes
+        // twelve times as long (docs/rejected.md).
+        if adapter.driver_version.starts_with("Mesa 22.") {
+            tuning.streaming = Variant::Streaming { rows: 16, quads: 3 };
+        }
+        tuning
     }
 }
 
@@ -77,9 +93,26 @@ impl Tuning {
         sizes: [Size; 3],
         largest: &Sizes,
     ) -> Variant {
-        match self.chosen.get(&Class::of(transposition, sizes, largest).to_string()) {
-            Some(choice) => choice.variant,
-            None => Variant::default_for(self.target, transposition, sizes, largest),
+        let class = Class::of(transposition, sizes, largest).to_string();
+        let chosen = self.chosen.get(&class).map(|choice| choice.variant);
+        // A run that began on another kind of adapter, or a file that somebody edited, may say anything.
+        let candidates = Variant::candidates(self.target, transposition, sizes);
+        match chosen.filter(|variant| candidates.contains(variant)) {
+            Some(variant) => variant,
+            None => self.default(transposition, sizes, largest),
+        }
+    }
+
+    /// The variant where nothing was measured.
+    pub fn default(
+        &self,
+        transposition: Transposition,
+        sizes: [Size; 3],
+        largest: &Sizes,
+    ) -> Variant {
+        match Variant::default_for(self.target, transposition, sizes, largest) {
+            Variant::STREAMING => self.streaming,
+            other => other,
         }
     }
 }
@@ -115,9 +148,9 @@ fn key(adapter: &AdapterDescription) -> String {
 
 impl Tuning {
     /// What was measured on an adapter before, with this driver and these shaders.
-    pub fn load(path: &Path, adapter: &AdapterDescription, target: Target) -> Self {
+    pub fn load(path: &Path, adapter: &AdapterDescription) -> Self {
         let chosen = Store::read(path).adapters.remove(&key(adapter)).unwrap_or_default();
-        Self { target, chosen }
+        Self { chosen, ..Self::from(adapter) }
     }
 
     /// Stores what was measured on an adapter, beside what is stored of others.

@@ -24,7 +24,7 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const PROGRESS: &str = "progress.json";
 /// What a run writes into its directory and a new one replaces; the record goes last, so that a
 /// directory that was not quite emptied is still known as a run's.
-const WRITTEN: [&str; 4] = ["metrics.jsonl", "config.json", MODEL, "run.json"];
+const WRITTEN: [&str; 5] = ["metrics.jsonl", "trace.json", "config.json", MODEL, "run.json"];
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]

@@ -201,7 +201,7 @@ fn where_vectors_fit_cpu_adapters_stream_and_gpus_block() {
     let mut choice = |transposition, sizes| {
         check_product(&mut session, transposition, sizes, false, Activation::None)
     };
-    let streaming = Variant::Streaming { rows: 16, quads: 3 };
+    let streaming = Variant::STREAMING;
     let (blocked, tiled) =
         (Variant::Blocked { tile: [64, 64], thread: [4, 4], split: 1 }, Variant::Tiled);
     for transposition in TRANSPOSITIONS {

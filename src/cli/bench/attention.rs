@@ -124,7 +124,7 @@ fn measure(
         backward.push(of(&|op| op == "attention gradient"));
         masks.push(of(&|op| op.ends_with("top-k")));
     }
-    let pairs = bench.pairs(session, policy)?;
+    let pairs = bench.pairs(session)?;
     Ok(Measured {
         forward: median(forward),
         backward: median(backward),
