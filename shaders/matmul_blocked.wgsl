@@ -24,17 +24,18 @@ const SPLIT: u32 = 1u;
 
 const ROWS: u32 = 64u; // rows of C per workgroup
 const COLUMNS: u32 = 64u; // columns of C per workgroup
-const THREAD_ROWS: u32 = 4u; // multiples of 4
-const THREAD_COLUMNS: u32 = 4u;
+const THREAD_ROWS: u32 = 4u; // 4 or 8
+const THREAD_COLUMNS: u32 = 4u; // 4 or 8
 const DEPTH: u32 = 16u; // steps along k per tile
 const DOWN: u32 = 16u; // ROWS / THREAD_ROWS
 const ACROSS: u32 = 16u; // COLUMNS / THREAD_COLUMNS
 const THREADS: u32 = DOWN * ACROSS;
 
-// Rows, and columns, of an invocation come in quads: quad q of invocation i is rows 4 (i + q · DOWN) on,
-// so that neighbours read neighbouring vec4 of workgroup memory.
-const ROW_QUADS: u32 = THREAD_ROWS / 4u;
-const COLUMN_QUADS: u32 = THREAD_COLUMNS / 4u;
+// Rows, and columns, of an invocation come in quads, one or two: quad q of invocation i is rows
+// 4 (i + q · DOWN) on, so that neighbours read neighbouring vec4 of workgroup memory. Nothing in registers
+// is indexed by a variable: a compiler that does not unroll a loop would move it to memory.
+const TALL: bool = THREAD_ROWS == 8u;
+const WIDE: bool = THREAD_COLUMNS == 8u;
 
 var<workgroup> a_tile: array<vec4f, DEPTH * ROWS / 4u>; // [DEPTH, ROWS / 4]
 var<workgroup> b_tile: array<vec4f, DEPTH * COLUMNS / 4u>; // [DEPTH, COLUMNS / 4]
@@ -62,40 +63,60 @@ fn activate(x: vec4f) -> vec4f {
     return x;
 }
 
-// Four rows and four steps along k of A, rows first: [d][i] = A[row + i, depth + d]; zeros outside.
-fn load_a(row: u32, depth: u32, end: u32) -> mat4x4f {
-    var block: mat4x4f;
-    for (var i = 0u; i < 4u; i++) {
-        if (TRANSPOSE_A) {
-            if (row < params.m && depth + i < end) {
-                block[i] = a[((depth + i) * params.m + row) / 4u];
-            }
-        } else {
-            if (row + i < params.m && depth < end) {
-                block[i] = a[((row + i) * params.k + depth) / 4u];
-            }
-        }
-    }
-    if (TRANSPOSE_A) { return block; }
-    return transpose(block);
+// Four values along the direction in which A lies; zeros outside.
+fn row_of_a(row: u32, depth: u32, end: u32) -> vec4f {
+    if (row >= params.m || depth >= end) { return vec4f(0.0); }
+    if (TRANSPOSE_A) { return a[(depth * params.m + row) / 4u]; }
+    return a[(row * params.k + depth) / 4u];
 }
 
-// Four steps along k and four columns of B: [d][j] = B[depth + d, column + j]; zeros outside.
-fn load_b(column: u32, depth: u32, end: u32) -> mat4x4f {
-    var block: mat4x4f;
-    for (var i = 0u; i < 4u; i++) {
-        if (TRANSPOSE_B) {
-            if (column + i < params.n && depth < end) {
-                block[i] = b[((column + i) * params.k + depth) / 4u];
-            }
-        } else {
-            if (column < params.n && depth + i < end) {
-                block[i] = b[((depth + i) * params.n + column) / 4u];
-            }
-        }
+// Four values along the direction in which B lies; zeros outside.
+fn row_of_b(column: u32, depth: u32, end: u32) -> vec4f {
+    if (column >= params.n || depth >= end) { return vec4f(0.0); }
+    if (TRANSPOSE_B) { return b[(column * params.k + depth) / 4u]; }
+    return b[(depth * params.n + column) / 4u];
+}
+
+// Four steps along k and four rows of A: [d][i] = A[row + i, depth + d].
+fn load_a(row: u32, depth: u32, end: u32) -> mat4x4f {
+    if (TRANSPOSE_A) {
+        return mat4x4f(row_of_a(row, depth, end), row_of_a(row, depth + 1u, end),
+            row_of_a(row, depth + 2u, end), row_of_a(row, depth + 3u, end));
     }
-    if (TRANSPOSE_B) { return transpose(block); }
-    return block;
+    return transpose(mat4x4f(row_of_a(row, depth, end), row_of_a(row + 1u, depth, end),
+        row_of_a(row + 2u, depth, end), row_of_a(row + 3u, depth, end)));
+}
+
+// Four steps along k and four columns of B: [d][j] = B[depth + d, column + j].
+fn load_b(column: u32, depth: u32, end: u32) -> mat4x4f {
+    if (TRANSPOSE_B) {
+        return transpose(mat4x4f(row_of_b(column, depth, end), row_of_b(column + 1u, depth, end),
+            row_of_b(column + 2u, depth, end), row_of_b(column + 3u, depth, end)));
+    }
+    return mat4x4f(row_of_b(column, depth, end), row_of_b(column, depth + 1u, end),
+        row_of_b(column, depth + 2u, end), row_of_b(column, depth + 3u, end));
+}
+
+// Four rows and four columns of C, [i][j], with the products of x (rows) and y (columns) added.
+fn add_products(sum: mat4x4f, x: vec4f, y: vec4f) -> mat4x4f {
+    return mat4x4f(fma(vec4f(x.x), y, sum[0]), fma(vec4f(x.y), y, sum[1]),
+        fma(vec4f(x.z), y, sum[2]), fma(vec4f(x.w), y, sum[3]));
+}
+
+fn store_row(layer: u32, row: u32, column: u32, sum: vec4f) {
+    if (row >= params.m || column >= params.n) { return; }
+    var value = sum;
+    let at = (layer * params.m + row) * (params.n / 4u) + column / 4u;
+    if (BIAS) { value += bias[column / 4u]; }
+    if (KEEP_BEFORE) { before[at] = value; }
+    c[at] = activate(value);
+}
+
+fn store(layer: u32, row: u32, column: u32, sum: mat4x4f) {
+    store_row(layer, row, column, sum[0]);
+    store_row(layer, row + 1u, column, sum[1]);
+    store_row(layer, row + 2u, column, sum[2]);
+    store_row(layer, row + 3u, column, sum[3]);
 }
 
 @compute @workgroup_size(THREADS)
@@ -109,7 +130,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) in
     let first = min(group.z * part, params.k);
     let end = min(first + part, params.k);
 
-    var sum: array<array<vec4f, COLUMN_QUADS>, THREAD_ROWS>;
+    // By quad of rows and quad of columns.
+    var sum_00: mat4x4f;
+    var sum_01: mat4x4f;
+    var sum_10: mat4x4f;
+    var sum_11: mat4x4f;
     for (var depth = first; depth < end; depth += DEPTH) {
         for (var each = 0u; each < BLOCKS_EACH; each++) {
             let block = index + each * THREADS;
@@ -119,44 +144,44 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) in
                 var d = 4u * (block % (DEPTH / 4u));
                 if (TRANSPOSE_A) { quad = block % (ROWS / 4u); d = 4u * (block / (ROWS / 4u)); }
                 let loaded = load_a(row_origin + 4u * quad, depth + d, end);
-                for (var i = 0u; i < 4u; i++) { a_tile[(d + i) * (ROWS / 4u) + quad] = loaded[i]; }
+                let at = d * (ROWS / 4u) + quad;
+                a_tile[at] = loaded[0];
+                a_tile[at + ROWS / 4u] = loaded[1];
+                a_tile[at + 2u * (ROWS / 4u)] = loaded[2];
+                a_tile[at + 3u * (ROWS / 4u)] = loaded[3];
             } else if (block < BLOCKS) {
                 let rest = block - A_BLOCKS;
                 var quad = rest % (COLUMNS / 4u);
                 var d = 4u * (rest / (COLUMNS / 4u));
                 if (TRANSPOSE_B) { quad = rest / (DEPTH / 4u); d = 4u * (rest % (DEPTH / 4u)); }
                 let loaded = load_b(column_origin + 4u * quad, depth + d, end);
-                for (var i = 0u; i < 4u; i++) { b_tile[(d + i) * (COLUMNS / 4u) + quad] = loaded[i]; }
+                let at = d * (COLUMNS / 4u) + quad;
+                b_tile[at] = loaded[0];
+                b_tile[at + COLUMNS / 4u] = loaded[1];
+                b_tile[at + 2u * (COLUMNS / 4u)] = loaded[2];
+                b_tile[at + 3u * (COLUMNS / 4u)] = loaded[3];
             }
         }
         workgroupBarrier();
         for (var d = 0u; d < DEPTH; d++) {
-            var y: array<vec4f, COLUMN_QUADS>;
-            for (var j = 0u; j < COLUMN_QUADS; j++) {
-                y[j] = b_tile[d * (COLUMNS / 4u) + across + j * ACROSS];
+            let x_at = d * (ROWS / 4u) + down;
+            let y_at = d * (COLUMNS / 4u) + across;
+            let x = a_tile[x_at];
+            let y = b_tile[y_at];
+            sum_00 = add_products(sum_00, x, y);
+            if (WIDE) {
+                let y_far = b_tile[y_at + ACROSS];
+                sum_01 = add_products(sum_01, x, y_far);
+                if (TALL) { sum_11 = add_products(sum_11, a_tile[x_at + DOWN], y_far); }
             }
-            for (var q = 0u; q < ROW_QUADS; q++) {
-                let x = a_tile[d * (ROWS / 4u) + down + q * DOWN];
-                for (var i = 0u; i < 4u; i++) {
-                    for (var j = 0u; j < COLUMN_QUADS; j++) {
-                        sum[4u * q + i][j] = fma(vec4f(x[i]), y[j], sum[4u * q + i][j]);
-                    }
-                }
-            }
+            if (TALL) { sum_10 = add_products(sum_10, a_tile[x_at + DOWN], y); }
         }
         workgroupBarrier();
     }
-    for (var i = 0u; i < THREAD_ROWS; i++) {
-        let row = row_origin + 4u * (down + i / 4u * DOWN) + i % 4u;
-        for (var j = 0u; j < COLUMN_QUADS; j++) {
-            let column = column_origin + 4u * (across + j * ACROSS);
-            if (row < params.m && column < params.n) {
-                var value = sum[i][j];
-                let at = (group.z * params.m + row) * (params.n / 4u) + column / 4u;
-                if (BIAS) { value += bias[column / 4u]; }
-                if (KEEP_BEFORE) { before[at] = value; }
-                c[at] = activate(value);
-            }
-        }
-    }
+    let row = row_origin + 4u * down;
+    let column = column_origin + 4u * across;
+    store(group.z, row, column, sum_00);
+    if (WIDE) { store(group.z, row, column + 4u * ACROSS, sum_01); }
+    if (TALL) { store(group.z, row + 4u * DOWN, column, sum_10); }
+    if (TALL && WIDE) { store(group.z, row + 4u * DOWN, column + 4u * ACROSS, sum_11); }
 }

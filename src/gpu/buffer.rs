@@ -18,6 +18,9 @@ impl Buffer {
     }
 }
 
+/// Bytes of a write after which its copy is handed on at once.
+const LARGE_WRITE: usize = 1 << 20;
+
 /// Buffers that the values of a step come back through, reserved once: a step allocates nothing.
 pub(super) type Pool = Arc<Mutex<Vec<Buffer>>>;
 
@@ -83,6 +86,10 @@ impl Device {
     pub fn write<T: bytemuck::NoUninit>(&self, buffer: &Buffer, data: &[T]) {
         if !data.is_empty() {
             self.queue.write_buffer(&buffer.raw, 0, bytemuck::cast_slice(data));
+            // wgpu holds a copy until the next submission: weights are not to be held twice.
+            if size_of_val(data) > LARGE_WRITE {
+                self.queue.submit([]);
+            }
         }
     }
 
