@@ -85,7 +85,7 @@ pub fn rows(timings: &[Timing]) -> Vec<Row> {
 /// The rows as text.
 pub fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "{:<32} {:<32} {:>8} {:>10} {:>8} {:>8} {:>6}\n",
+        "{:<32} {:<40} {:>8} {:>10} {:>8} {:>8} {:>6}\n",
         "op", "kernel", "launches", "ms", "GFLOP/s", "GB/s", "share"
     );
     for row in rows {
@@ -94,7 +94,7 @@ pub fn table(rows: &[Row]) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{:<32} {:<32} {:>8} {:>10.2} {gflops:>8} {gbytes:>8} {:>5.1}%",
+            "{:<32} {:<40} {:>8} {:>10.2} {gflops:>8} {gbytes:>8} {:>5.1}%",
             row.op,
             row.kernel,
             row.launches,
@@ -104,7 +104,7 @@ pub fn table(rows: &[Row]) -> String {
     }
     let total: f64 = rows.iter().map(|row| row.seconds).sum();
     let launches: usize = rows.iter().map(|row| row.launches).sum();
-    let _ = write!(text, "{:<65} {launches:>8} {:>10.2}", "all", total * 1e3);
+    let _ = write!(text, "{:<73} {launches:>8} {:>10.2}", "all", total * 1e3);
     text
 }
 
