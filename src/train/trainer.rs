@@ -206,11 +206,11 @@ impl Trainer {
     pub fn profile(
         &mut self,
         session: &Session,
-        Prepared { batch, mask }: &Prepared,
+        prepared: &Prepared,
         scalars: Scalars,
     ) -> Result<(Pending, Vec<Timing>)> {
-        let words = self.inputs.words(batch, mask);
-        let sizes = distilbert::sizes(batch, mask);
+        let words = self.inputs.words(&prepared.batch, &prepared.mask);
+        let sizes = prepared.sizes();
         self.executor.profile(session, sizes, scalars, &words, &[(self.loss, 1), (self.norm, 2)])
     }
 
