@@ -181,27 +181,3 @@ pub fn epoch_order(examples: usize, seed: u64, epoch: u32, shuffle: bool) -> Vec
 pub fn batches(order: &[u32], batch_size: usize) -> impl Iterator<Item = &[u32]> {
     order.chunks(batch_size.max(1))
 }
-
-/// The most tokens that any batch of the first `epochs` epochs will hold, by walking all of them.
-///
-/// `lengths[i]` is the number of tokens of example `i`. Memory is planned once, for this size; the
-/// bound "batch size times the longest sequence" would be several times larger.
-pub fn largest_batch_tokens(
-    lengths: &[usize],
-    seed: u64,
-    epochs: u32,
-    batch_size: usize,
-    shuffle: bool,
-) -> usize {
-    // Without shuffling every epoch is the same.
-    let epochs = if shuffle { epochs } else { epochs.min(1) };
-    let mut largest = 0;
-    for epoch in 0..epochs {
-        let order = epoch_order(lengths.len(), seed, epoch, shuffle);
-        for batch in batches(&order, batch_size) {
-            let tokens = batch.iter().map(|&example| lengths[example as usize]).sum();
-            largest = largest.max(tokens);
-        }
-    }
-    largest
-}

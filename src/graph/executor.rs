@@ -189,7 +189,13 @@ impl Executor {
         let textures = plan
             .textures
             .iter()
-            .map(|bytes| session.device.texture("a copy that kernels read as texels", *bytes))
+            .enumerate()
+            .map(|(number, bytes)| {
+                let held = plan.copies.iter().flatten().filter(|(_, texture)| *texture == number);
+                let largest = held.map(|(tensor, _)| *tensor).max_by_key(|id| plan.bytes(*id));
+                let name = largest.map_or("", |id| &plan.tensors[id.0 as usize].name);
+                session.device.texture(&format!("{name}, as texels"), *bytes)
+            })
             .collect::<Result<Vec<_>>>()?;
         let stride = Device::PARAMETER_STRIDE;
         let words = session
