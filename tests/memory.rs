@@ -130,9 +130,12 @@ fn task(output: &Path, settings: Settings) -> Task {
 /// A whole run, with evaluations and checkpoints: as many bytes as were announced, to the last one.
 #[test]
 fn what_is_planned_is_what_is_allocated() {
-    for (policy, batch_size, checkpoint_activations) in
-        [("dense", 6, false), ("topk:0.5", 7, true), ("block-topk:0.5,block=8", 40, false)]
-    {
+    for (policy, batch_size, checkpoint_activations) in [
+        ("dense", 1, false),
+        ("dense", 6, false),
+        ("topk:0.5", 7, true),
+        ("block-topk:0.5,block=8", 40, false),
+    ] {
         let directory = tempfile::tempdir().unwrap();
         let settings = Settings {
             sparsity: policy.into(),

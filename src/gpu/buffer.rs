@@ -21,17 +21,21 @@ impl Buffer {
 /// Bytes of a write after which its copy is handed on at once.
 const LARGE_WRITE: usize = 1 << 20;
 
-/// Buffers that the values of a step come back through, reserved once: a step allocates nothing.
-pub(super) type Pool = Arc<Mutex<Vec<Buffer>>>;
+/// Buffers that the values of a step come back through, reserved once: a step allocates nothing. Each
+/// returns here when its values have been taken.
+#[derive(Clone, Default)]
+pub struct Reserved(Arc<Mutex<Vec<Buffer>>>);
 
-fn lock(pool: &Pool) -> MutexGuard<'_, Vec<Buffer>> {
-    pool.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+impl Reserved {
+    fn buffers(&self) -> MutexGuard<'_, Vec<Buffer>> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
 }
 
 /// A copy on its way from the device to the host.
 pub struct Readback {
     staging: Buffer,
-    pool: Option<Pool>,
+    from: Option<Reserved>,
     arrived: mpsc::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
 }
 
@@ -97,13 +101,9 @@ impl Device {
     ///
     /// # Errors
     /// Out of memory.
-    pub fn reserve(&self, count: usize, bytes: u64) -> Result<()> {
-        let have = lock(&self.pool).iter().filter(|buffer| buffer.bytes() >= bytes).count();
-        for _ in have..count {
-            let buffer = self.staging(bytes)?;
-            lock(&self.pool).push(buffer);
-        }
-        Ok(())
+    pub fn reserve(&self, count: usize, bytes: u64) -> Result<Reserved> {
+        let buffers = (0..count).map(|_| self.staging(bytes)).collect::<Result<_>>()?;
+        Ok(Reserved(Arc::new(Mutex::new(buffers))))
     }
 
     fn staging(&self, bytes: u64) -> Result<Buffer> {
@@ -121,14 +121,15 @@ impl Device {
         encoder: &mut wgpu::CommandEncoder,
         buffer: &Buffer,
         bytes: u64,
+        reserved: &Reserved,
     ) -> Result<Readback> {
-        let reserved = {
-            let mut pool = lock(&self.pool);
-            let fits = pool.iter().position(|buffer| buffer.bytes() >= bytes);
-            fits.map(|position| pool.swap_remove(position))
+        let free = {
+            let mut buffers = reserved.buffers();
+            let fits = buffers.iter().position(|buffer| buffer.bytes() >= bytes);
+            fits.map(|position| buffers.swap_remove(position))
         };
-        let pool = reserved.is_some().then(|| self.pool.clone());
-        let staging = match reserved {
+        let from = free.is_some().then(|| reserved.clone());
+        let staging = match free {
             Some(buffer) => buffer,
             None => self.staging(bytes)?,
         };
@@ -138,7 +139,7 @@ impl Device {
             // The receiver may be gone: nobody wants the values any more.
             let _ = sender.send(result);
         });
-        Ok(Readback { staging, pool, arrived })
+        Ok(Readback { staging, from, arrived })
     }
 
     /// Reads the first `count` values of a buffer, waiting for the device.
@@ -148,7 +149,7 @@ impl Device {
     pub fn read<T: bytemuck::Pod>(&self, buffer: &Buffer, count: usize) -> Result<Vec<T>> {
         let bytes = (count * size_of::<T>()) as u64;
         let mut encoder = self.encoder();
-        let readback = self.read_later(&mut encoder, buffer, bytes)?;
+        let readback = self.read_later(&mut encoder, buffer, bytes, &Reserved::default())?;
         let submission = self.submit(encoder);
         self.wait(Some(submission))?;
         readback.take(count)
@@ -180,8 +181,8 @@ impl Readback {
         let values = bytemuck::pod_collect_to_vec(&view);
         drop(view);
         self.staging.raw.unmap();
-        if let Some(pool) = &self.pool {
-            lock(pool).push(self.staging);
+        if let Some(reserved) = &self.from {
+            reserved.buffers().push(self.staging);
         }
         Ok(values)
     }

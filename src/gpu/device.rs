@@ -1,7 +1,6 @@
 //! The device and its queue, and the errors that come back from them.
 
 use super::adapter::{self, AdapterDescription};
-use super::buffer::Pool;
 use super::memory::Memory;
 use crate::error::{Error, Result};
 use crate::files;
@@ -18,7 +17,6 @@ pub struct Device {
     /// Largest storage binding of this device, in bytes.
     pub max_binding_bytes: u64,
     pub(super) memory: Arc<Memory>,
-    pub(super) pool: Pool,
     /// What the driver has compiled before, and the file it is kept in; where the back end has such a
     /// cache, and the system a place for it.
     pub(super) pipelines: Option<(wgpu::PipelineCache, PathBuf)>,
@@ -35,8 +33,9 @@ impl Device {
     pub fn open(wanted: Option<&str>) -> Result<Self> {
         let (adapter, description) = adapter::choose(wanted)?;
         let offered = adapter.limits();
-        // The default WebGPU limits are enough for every kernel. Only the sizes of buffers are
-        // raised to what the adapter has, for models whose largest tensor would not fit otherwise.
+        // The default WebGPU limits are enough for every kernel. Only the sizes of buffers
+        // and textures are raised to what the adapter has, for models whose largest tensor would not fit
+        // otherwise.
         let limits = wgpu::Limits {
             max_buffer_size: offered.max_buffer_size,
             max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
@@ -76,7 +75,6 @@ impl Device {
             adapter: description,
             max_binding_bytes: limits.max_storage_buffer_binding_size,
             memory: Arc::default(),
-            pool: Pool::default(),
             failure,
         })
     }

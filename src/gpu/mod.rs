@@ -9,7 +9,7 @@ mod profiler;
 mod texture;
 
 pub use adapter::{AdapterDescription, adapters};
-pub use buffer::{Buffer, Readback};
+pub use buffer::{Buffer, Readback, Reserved};
 pub use device::Device;
 pub use pipeline::{Access, BindGroup, Pipeline, Resource};
 pub use profiler::Timestamps;

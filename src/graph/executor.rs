@@ -4,7 +4,7 @@
 use super::plan::{Place, Plan, operations};
 use crate::error::{Error, Result};
 use crate::gpu::{
-    Access, BindGroup, Buffer, Device, Pipeline, Readback, Resource, Texture, Timestamps,
+    Access, BindGroup, Buffer, Device, Pipeline, Readback, Reserved, Resource, Texture, Timestamps,
 };
 use crate::kernels::tune::Tuning;
 use crate::kernels::{Command, Grid, Scalars, Sizes, TensorId};
@@ -123,6 +123,7 @@ pub struct Executor {
     prepared: Vec<Prepared>,
     words: Buffer,
     staging: Vec<u32>,
+    reserved: Reserved,
 }
 
 type Launched<'a> = (&'static str, &'static str, &'a Command);
@@ -228,7 +229,24 @@ impl Executor {
             });
         }
         let staging = vec![0; prepared.len() * stride as usize / 4];
-        Ok(Self { plan, buffers, textures, prepared, words, staging })
+        Ok(Self {
+            plan,
+            buffers,
+            textures,
+            prepared,
+            words,
+            staging,
+            reserved: Reserved::default(),
+        })
+    }
+
+    /// Keeps room for `count` outputs of so many bytes each that are under way at a time.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn reserve(&mut self, session: &Session, count: usize, bytes: u64) -> Result<()> {
+        self.reserved = session.device.reserve(count, bytes)?;
+        Ok(())
     }
 
     /// The plan that runs.
@@ -427,7 +445,9 @@ impl Executor {
                     self.plan.tensors[tensor.0 as usize].name
                 ))
             })?;
-            readbacks.push((device.read_later(&mut encoder, buffer, *count as u64 * 4)?, *count));
+            let bytes = *count as u64 * 4;
+            let readback = device.read_later(&mut encoder, buffer, bytes, &self.reserved)?;
+            readbacks.push((readback, *count));
         }
         let submission = device.submit(encoder);
         device.check("running a step")?;

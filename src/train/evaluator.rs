@@ -207,9 +207,9 @@ impl Evaluator {
         let inputs = Inputs::new(&mut graph);
         let network = distilbert::network(&mut graph, config, policy, &inputs, false, false)?;
         let plan = Plan::new(&graph, session.tuning.clone(), largest, &[network.logits])?;
-        let executor = Executor::new(session, plan)?;
+        let mut executor = Executor::new(session, plan)?;
         let labels = config.labels.len();
-        session.device.reserve(UNDER_WAY, logits_bytes(largest, labels))?;
+        executor.reserve(session, UNDER_WAY, logits_bytes(largest, labels))?;
         Ok(Self { executor, inputs, policy: *policy, logits: network.logits, labels })
     }
 

@@ -135,8 +135,8 @@ impl Trainer {
     ) -> Result<Self> {
         let TrainingPlan { plan, inputs, loss, norm, gradients } =
             TrainingPlan::new(config, policy, settings, &session.tuning, largest)?;
-        let executor = Executor::new(session, plan)?;
-        session.device.reserve(UNDER_WAY * RESULTS, RESULT_BYTES)?;
+        let mut executor = Executor::new(session, plan)?;
+        executor.reserve(session, UNDER_WAY * RESULTS, RESULT_BYTES)?;
         let parameters = distilbert::parameters(config);
         Ok(Self { executor, inputs, loss, norm, gradients, parameters })
     }
