@@ -14,9 +14,10 @@ fn attention(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("attention");
     group.sample_size(10);
     for length in [16, 128, 512] {
-        for text in ["dense", "topk:0.8", "block-topk:0.8"] {
+        for text in ["dense", "topk:0.8", "block-topk:0.8", "local:32", "random:0.8"] {
             let policy: Policy = text.parse().expect("a policy");
-            let mut bench = AttentionBench::new(&mut session, &policy, heads, length, 4)
+            let rules = policy.for_layers(1).expect("a rule");
+            let mut bench = AttentionBench::new(&mut session, &rules, heads, length, 4)
                 .expect("attention on the device");
             group.bench_function(BenchmarkId::new(text, length), |bencher| {
                 bencher.iter(|| {

@@ -4,15 +4,15 @@
 //   qkv [tokens, 3 · heads · HEAD_DIM]: query, key and value of a token side by side.
 //   dout [tokens, heads · HEAD_DIM];  log_sum_exp, delta [heads, tokens];
 //   dqkv [tokens, 3 · heads · HEAD_DIM], of which this kernel writes the key's and the value's part.
-// The mask: for each head and block a list of blocks to visit, `count, entries…`, in its place of the
-// lists (pairs_first + block's index on). An entry is a block, with PARTIAL set where only the pairs in
-// the bits count: bits[pair · BLOCK + query row] has bit j set where the row keeps the j-th key.
-// Here the lists are the transposed ones: by key block, the query blocks that visit it.
+// The mask: for each head and query block a row of visits, from visits_first on, with a bit for each key
+// block of its sequence. With BITS, of a visited pair of blocks only those pairs of tokens count that are
+// in the bits: bits[pair · BLOCK + query row] has bit j set where the row keeps the j-th key. Pairs are
+// numbered from pairs_first on, in the order of the row's visits.
 // One workgroup a head and key block, one invocation a key.
 
 struct Params {
     tokens: u32, blocks: u32, heads: u32,
-    list_stride: u32, // words from one head's lists to the next's; 0 where all heads share them
+    visits_stride: u32, // words from one head's visits to the next's; 0 where all heads share them
     bits_stride: u32, // likewise for the bits
     seed: u32, seed_high: u32, step: u32, site: u32,
     probability: f32, // of dropping a weight
@@ -26,8 +26,9 @@ struct Block {
     sequence: u32, // its sequence
     blocks_first: u32, // first block of its sequence
     blocks: u32, // blocks of its sequence
-    pairs_first: u32, // its first pair: pairs (this block, j-th block of the sequence) lie in a row
-    keep: u32, // how many keys (or key blocks) a row (or block) keeps under the policy
+    pairs_first: u32, // number of the first pair that it visits
+    keep: u32, // how many keys (or key blocks) a row (or block) keeps
+    visits_first: u32, // first word of its row of visits
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -36,7 +37,7 @@ struct Block {
 @group(0) @binding(3) var<storage, read> log_sum_exp: array<f32>;
 @group(0) @binding(4) var<storage, read> delta: array<f32>;
 @group(0) @binding(5) var<storage, read> blocks: array<Block>;
-@group(0) @binding(6) var<storage, read> lists: array<u32>; // by key block: query blocks
+@group(0) @binding(6) var<storage, read> visits: array<u32>;
 @group(0) @binding(7) var<storage, read> bits: array<u32>;
 @group(0) @binding(8) var<storage, read_write> dqkv: array<f32>;
 
@@ -45,7 +46,7 @@ const QUADS: u32 = 16u; // vec4 that hold a head: ceil(HEAD_DIM / 4)
 const SCALE: f32 = 0.125; // 1 / sqrt(HEAD_DIM)
 const DROPOUT: bool = false;
 const BLOCK: u32 = 16u; // largest length of a block
-const PARTIAL: u32 = 0x80000000u; // flag of a list entry: look at the bits
+const BITS: bool = false;
 
 // Four components from `origin + 4 · quad` on; what lies beyond the head counts as zero.
 fn load_qkv(origin: u32, quad: u32) -> vec4f {
@@ -89,6 +90,24 @@ fn kept(head: u32, sequence: u32, query: u32, key: u32) -> f32 {
     return select(0.0, 1.0 / (1.0 - params.probability), uniform >= params.probability);
 }
 
+// The first query block from `start` on that visits a key block, both numbered within the sequence, whose
+// rows of visits begin at `rows`; `count`, the blocks of the sequence, if there is none.
+fn next_visitor(rows: u32, key: u32, start: u32, count: u32) -> u32 {
+    let words = (count + 31u) / 32u;
+    var query = start;
+    while (query < count && ((visits[rows + query * words + key / 32u] >> (key % 32u)) & 1u) == 0u) {
+        query += 1u;
+    }
+    return query;
+}
+
+// How many blocks of a row of visits lie before a block: its place among the pairs of the row.
+fn rank(row: u32, block: u32) -> u32 {
+    var before = countOneBits(visits[row + block / 32u] & ((1u << (block % 32u)) - 1u));
+    for (var word = 0u; word < block / 32u; word++) { before += countOneBits(visits[row + word]); }
+    return before;
+}
+
 @compute @workgroup_size(BLOCK)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
     let head = group.y;
@@ -107,12 +126,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         dkey[d] = vec4f(0.0);
         dvalue[d] = vec4f(0.0);
     }
-    let list = head * params.list_stride + block.pairs_first + group.x;
-    let count = lists[list];
-    for (var entry = 1u; entry <= count; entry++) {
-        let word = lists[list + entry];
-        let queries = blocks[word & ~PARTIAL];
-        let pair = queries.pairs_first + group.x - queries.blocks_first;
+    let head_visits = head * params.visits_stride;
+    let rows = head_visits + blocks[block.blocks_first].visits_first;
+    let place = group.x - block.blocks_first;
+    for (var other = next_visitor(rows, place, 0u, block.blocks); other < block.blocks;
+        other = next_visitor(rows, place, other + 1u, block.blocks)) {
+        let queries = blocks[block.blocks_first + other];
+        var pair = 0u;
+        if (BITS) { pair = queries.pairs_first + rank(head_visits + queries.visits_first, place); }
         for (var i = 0u; i < queries.length; i++) {
             let query_token = queries.first + i;
             let query = query_token * 3u * width + head * HEAD_DIM;
@@ -124,7 +145,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 dproduct += value[d] * load_dout(dout_origin, d);
             }
             var row_bits = 0xffffffffu;
-            if ((word & PARTIAL) != 0u) {
+            if (BITS) {
                 row_bits = bits[head * params.bits_stride + pair * BLOCK + i];
             }
             if (((row_bits >> lane) & 1u) == 1u) {

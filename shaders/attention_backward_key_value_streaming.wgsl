@@ -1,19 +1,20 @@
 // Attention backward with respect to key and value, for CPU adapters, walking the query blocks that
-// visit a key block (the transposed lists):
+// visit a key block:
 //   p = exp(score - log_sum_exp);  dvalue = Σ dropout(p) · dout
 //   dscore = p · (dropout(dout·value) - delta);  dkey = Σ dscore · query / sqrt(HEAD_DIM)
 //   qkv [tokens, 3 · heads · HEAD_DIM]: query, key and value of a token side by side, as texels.
 //   dout [tokens, heads · HEAD_DIM], as texels;  log_sum_exp, delta [heads, tokens];
 //   dqkv [tokens, 3 · heads · HEAD_DIM], of which this kernel writes the parts of key and value.
-// The mask: for each head and block a list of blocks to visit, `count, entries…`, in its place of the
-// lists (pairs_first + block's index on). An entry is a block, with PARTIAL set where only the pairs in
-// the bits count: bits[pair · BLOCK + query row] has bit j set where the row keeps the j-th key.
+// The mask: for each head and query block a row of visits, from visits_first on, with a bit for each key
+// block of its sequence. With BITS, of a visited pair of blocks only those pairs of tokens count that are
+// in the bits: bits[pair · BLOCK + query row] has bit j set where the row keeps the j-th key. Pairs are
+// numbered from pairs_first on, in the order of the row's visits.
 // One workgroup, one SIMD vector, a head and key block: each invocation takes ROWS keys. QUERIES
 // queries are taken at a time, so that the sums, which live across the loop, are touched less often.
 
 struct Params {
     tokens: u32, blocks: u32, heads: u32,
-    list_stride: u32, // words from one head's lists to the next's; 0 where all heads share them
+    visits_stride: u32, // words from one head's visits to the next's; 0 where all heads share them
     bits_stride: u32, // likewise for the bits
     seed: u32, seed_high: u32, step: u32, site: u32,
     probability: f32, // of dropping a weight
@@ -27,8 +28,9 @@ struct Block {
     sequence: u32, // its sequence
     blocks_first: u32, // first block of its sequence
     blocks: u32, // blocks of its sequence
-    pairs_first: u32, // its first pair: pairs (this block, j-th block of the sequence) lie in a row
-    keep: u32, // how many keys (or key blocks) a row (or block) keeps under the policy
+    pairs_first: u32, // number of the first pair that it visits
+    keep: u32, // how many keys (or key blocks) a row (or block) keeps
+    visits_first: u32, // first word of its row of visits
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -37,7 +39,7 @@ struct Block {
 @group(0) @binding(3) var<storage, read> log_sum_exp: array<f32>;
 @group(0) @binding(4) var<storage, read> delta: array<f32>;
 @group(0) @binding(5) var<storage, read> blocks: array<Block>;
-@group(0) @binding(6) var<storage, read> lists: array<u32>; // by key block: query blocks
+@group(0) @binding(6) var<storage, read> visits: array<u32>;
 @group(0) @binding(7) var<storage, read> bits: array<u32>;
 @group(0) @binding(8) var<storage, read_write> dqkv: array<vec4f>;
 
@@ -46,7 +48,7 @@ const QUADS: u32 = 16u; // vec4 that hold a head: HEAD_DIM / 4
 const SCALE: f32 = 0.125; // 1 / sqrt(HEAD_DIM)
 const DROPOUT: bool = false;
 const BLOCK: u32 = 16u; // largest length of a block, a multiple of LANES
-const PARTIAL: u32 = 0x80000000u; // flag of a list entry: look at the bits
+const BITS: bool = false;
 const WIDTH: u32 = 2048u; // texels in a row of a texture
 const LANES: u32 = 8u;
 const ROWS: u32 = BLOCK / LANES; // rows of the block per invocation
@@ -78,6 +80,24 @@ fn kept(head: u32, sequence: u32, query: u32, key: u32) -> f32 {
     return select(0.0, 1.0 / (1.0 - params.probability), uniform >= params.probability);
 }
 
+// The first query block from `start` on that visits a key block, both numbered within the sequence, whose
+// rows of visits begin at `rows`; `count`, the blocks of the sequence, if there is none.
+fn next_visitor(rows: u32, key: u32, start: u32, count: u32) -> u32 {
+    let words = (count + 31u) / 32u;
+    var query = start;
+    while (query < count && ((visits[rows + query * words + key / 32u] >> (key % 32u)) & 1u) == 0u) {
+        query += 1u;
+    }
+    return query;
+}
+
+// How many blocks of a row of visits lie before a block: its place among the pairs of the row.
+fn rank(row: u32, block: u32) -> u32 {
+    var before = countOneBits(visits[row + block / 32u] & ((1u << (block % 32u)) - 1u));
+    for (var word = 0u; word < block / 32u; word++) { before += countOneBits(visits[row + word]); }
+    return before;
+}
+
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
     let head = group.y;
@@ -98,12 +118,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             dvalue[r][d] = vec4f(0.0);
         }
     }
-    let list = head * params.list_stride + block.pairs_first + group.x;
-    let count = lists[list];
-    for (var entry = 1u; entry <= count; entry++) {
-        let word = lists[list + entry];
-        let queries = blocks[word & ~PARTIAL];
-        let pair = queries.pairs_first + group.x - queries.blocks_first;
+    let head_visits = head * params.visits_stride;
+    let rows = head_visits + blocks[block.blocks_first].visits_first;
+    let place = group.x - block.blocks_first;
+    for (var other = next_visitor(rows, place, 0u, block.blocks); other < block.blocks;
+        other = next_visitor(rows, place, other + 1u, block.blocks)) {
+        let queries = blocks[block.blocks_first + other];
+        var pair = 0u;
+        if (BITS) { pair = queries.pairs_first + rank(head_visits + queries.visits_first, place); }
         for (var i = 0u; i < queries.length; i += QUERIES) {
             var product: array<array<vec4f, QUERIES>, ROWS>;
             var dproduct: array<array<vec4f, QUERIES>, ROWS>;
@@ -126,7 +148,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 let row_lse = log_sum_exp[at];
                 let row_delta = delta[at];
                 var row_bits = select(0u, 0xffffffffu, i + g < queries.length);
-                if ((word & PARTIAL) != 0u) {
+                if (BITS) {
                     row_bits &= bits[head * params.bits_stride + pair * BLOCK + row];
                 }
                 for (var r = 0u; r < ROWS; r++) {

@@ -4,14 +4,15 @@
 //   qkv [tokens, 3 · heads · HEAD_DIM]: query, key and value of a token side by side.
 //   dout [tokens, heads · HEAD_DIM];  log_sum_exp, delta [heads, tokens];
 //   dqkv [tokens, 3 · heads · HEAD_DIM], of which this kernel writes the query's part.
-// The mask: for each head and block a list of blocks to visit, `count, entries…`, in its place of the
-// lists (pairs_first + block's index on). An entry is a block, with PARTIAL set where only the pairs in
-// the bits count: bits[pair · BLOCK + query row] has bit j set where the row keeps the j-th key.
+// The mask: for each head and query block a row of visits, from visits_first on, with a bit for each key
+// block of its sequence. With BITS, of a visited pair of blocks only those pairs of tokens count that are
+// in the bits: bits[pair · BLOCK + query row] has bit j set where the row keeps the j-th key. Pairs are
+// numbered from pairs_first on, in the order of the row's visits.
 // One workgroup a head and query block, one invocation a query.
 
 struct Params {
     tokens: u32, blocks: u32, heads: u32,
-    list_stride: u32, // words from one head's lists to the next's; 0 where all heads share them
+    visits_stride: u32, // words from one head's visits to the next's; 0 where all heads share them
     bits_stride: u32, // likewise for the bits
     seed: u32, seed_high: u32, step: u32, site: u32,
     probability: f32, // of dropping a weight
@@ -25,8 +26,9 @@ struct Block {
     sequence: u32, // its sequence
     blocks_first: u32, // first block of its sequence
     blocks: u32, // blocks of its sequence
-    pairs_first: u32, // its first pair: pairs (this block, j-th block of the sequence) lie in a row
-    keep: u32, // how many keys (or key blocks) a row (or block) keeps under the policy
+    pairs_first: u32, // number of the first pair that it visits
+    keep: u32, // how many keys (or key blocks) a row (or block) keeps
+    visits_first: u32, // first word of its row of visits
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -35,7 +37,7 @@ struct Block {
 @group(0) @binding(3) var<storage, read> log_sum_exp: array<f32>;
 @group(0) @binding(4) var<storage, read> delta: array<f32>;
 @group(0) @binding(5) var<storage, read> blocks: array<Block>;
-@group(0) @binding(6) var<storage, read> lists: array<u32>; // by query block: key blocks
+@group(0) @binding(6) var<storage, read> visits: array<u32>;
 @group(0) @binding(7) var<storage, read> bits: array<u32>;
 @group(0) @binding(8) var<storage, read_write> dqkv: array<f32>;
 
@@ -44,7 +46,7 @@ const QUADS: u32 = 16u; // vec4 that hold a head: ceil(HEAD_DIM / 4)
 const SCALE: f32 = 0.125; // 1 / sqrt(HEAD_DIM)
 const DROPOUT: bool = false;
 const BLOCK: u32 = 16u; // largest length of a block
-const PARTIAL: u32 = 0x80000000u; // flag of a list entry: look at the bits
+const BITS: bool = false;
 
 // Four components from `origin + 4 · quad` on; what lies beyond the head counts as zero.
 fn load_qkv(origin: u32, quad: u32) -> vec4f {
@@ -88,6 +90,18 @@ fn kept(head: u32, sequence: u32, query: u32, key: u32) -> f32 {
     return select(0.0, 1.0 / (1.0 - params.probability), uniform >= params.probability);
 }
 
+// The first block from `start` on in a row of visits; `count`, the blocks of the sequence, if there is none.
+fn next_visit(row: u32, start: u32, count: u32) -> u32 {
+    var word = start / 32u;
+    var rest = 0u;
+    if (start < count) { rest = visits[row + word] & (0xffffffffu << (start % 32u)); }
+    while (rest == 0u && (word + 1u) * 32u < count) {
+        word += 1u;
+        rest = visits[row + word];
+    }
+    return select(word * 32u + firstTrailingBit(rest), count, rest == 0u);
+}
+
 @compute @workgroup_size(BLOCK)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
     let head = group.y;
@@ -106,14 +120,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     }
     let row_lse = log_sum_exp[head * params.tokens + token];
     let row_delta = delta[head * params.tokens + token];
-    let list = head * params.list_stride + block.pairs_first + group.x;
-    let count = lists[list];
-    for (var entry = 1u; entry <= count; entry++) {
-        let word = lists[list + entry];
-        let keys = blocks[word & ~PARTIAL];
-        let pair = block.pairs_first + (word & ~PARTIAL) - block.blocks_first;
+    let row = head * params.visits_stride + block.visits_first;
+    var pair = block.pairs_first;
+    for (var other = next_visit(row, 0u, block.blocks); other < block.blocks;
+        other = next_visit(row, other + 1u, block.blocks)) {
+        let keys = blocks[block.blocks_first + other];
         var row_bits = 0xffffffffu;
-        if ((word & PARTIAL) != 0u) {
+        if (BITS) {
             row_bits = bits[head * params.bits_stride + pair * BLOCK + lane];
         }
         for (var j = 0u; j < keys.length; j++) {
@@ -133,6 +146,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 for (var d = 0u; d < QUADS; d++) { sum[d] += dscore * load_qkv(key, d); }
             }
         }
+        pair += 1u;
     }
     for (var d = 0u; d < HEAD_DIM; d++) { dqkv[query_origin + d] = sum[d / 4u][d % 4u]; }
 }

@@ -11,8 +11,9 @@ struct Block {
     sequence: u32, // its sequence
     blocks_first: u32, // first block of its sequence
     blocks: u32, // blocks of its sequence
-    pairs_first: u32, // its first pair: pairs (this block, j-th block of the sequence) lie in a row
-    keep: u32, // how many keys (or key blocks) a row (or block) keeps under the policy
+    pairs_first: u32, // number of the first pair that it visits
+    keep: u32, // how many keys (or key blocks) a row (or block) keeps
+    visits_first: u32, // first word of its row of visits
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

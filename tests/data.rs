@@ -801,7 +801,7 @@ mod batch {
                 .map(|length| Encoded { ids: vec![7; *length], label: None })
                 .collect();
             let settings = Settings { seed, batch_size, shuffle, ..Settings::default() };
-            let mut batches = Batches::new(&examples, &settings).unwrap();
+            let mut batches = Batches::new(&examples, &settings, 2).unwrap();
             let largest = batches.largest(steps);
             let mut seen = Sizes::default();
             for step in 1..=steps {

@@ -9,6 +9,7 @@ use crisp::data::{Dataset, Encoded, Tokenizer};
 use crisp::gpu::Device;
 use crisp::graph::{Place, Session};
 use crisp::kernels::{Scalars, Sizes, Target};
+use crisp::model::distilbert;
 use crisp::model::{Config, checkpoint};
 use crisp::sparsity::Policy;
 use crisp::train::{Event, Model, Prepared, Settings, Task, Trainer, TrainingPlan, train};
@@ -45,14 +46,15 @@ fn prepared(lengths: &[usize], policy: &Policy, vocabulary: u32) -> Prepared {
             label: Some(number as u32 % 2),
         })
         .collect();
-    Prepared::new(&sentences.iter().collect::<Vec<_>>(), policy).unwrap()
+    let rules = policy.training().for_layers(2).unwrap();
+    Prepared::new(&sentences.iter().collect::<Vec<_>>(), &rules).unwrap()
 }
 
 #[test]
 fn activations_computed_again_change_no_bit() {
     let model = tiny();
     let config = Config { dropout: 0.1, attention_dropout: 0.1, ..model.config.clone() };
-    for policy in ["dense", "topk:0.5", "block-topk:0.5,block=4"] {
+    for policy in ["dense", "topk:0.5", "block-topk:0.5,block=4", "local:3@0+random:0.5@1"] {
         let policy: Policy = policy.parse().unwrap();
         let batch = prepared(&[1, 7, 33, 16, 20], &policy, config.vocab_size as u32);
         let results = [false, true].map(|checkpoint_activations| {
@@ -91,10 +93,12 @@ fn activations_computed_again_take_less_memory() {
     )
     .unwrap();
     let tokens = 16 * 512;
-    let largest = Sizes { tokens, sequences: 16, distinct: tokens, blocks: 512, pairs: 16_384 };
+    let offsets: Vec<u32> = (0..=16).map(|sentence| sentence * 512).collect();
+    let masks = Policy::dense().for_layers(6).unwrap().masks(&offsets);
+    let largest = distilbert::sizes(&offsets, tokens as usize, &masks);
     let [kept, again] = [false, true].map(|checkpoint_activations| {
         let settings = Settings { checkpoint_activations, ..Settings::default() };
-        let policy = Policy::Dense;
+        let policy = Policy::dense();
         TrainingPlan::new(&config, &policy, &settings, &Target::Gpu.into(), largest).unwrap().plan
     });
     // The gradients of 67 million parameters stay in either case.
@@ -166,7 +170,7 @@ fn what_is_planned_is_what_is_allocated() {
 #[test]
 fn memory_is_flat_over_a_thousand_steps() {
     let model = tiny();
-    let policy = Policy::Dense;
+    let policy = Policy::dense();
     let vocabulary = model.config.vocab_size as u32;
     let batches = [
         prepared(&[3, 4], &policy, vocabulary),
@@ -183,9 +187,10 @@ fn memory_is_flat_over_a_thousand_steps() {
     let mut after_first = 0;
     for step in 1..=1000u32 {
         let scalars = Scalars { seed: 1, step, learning_rate: 1e-5 };
-        let pending = trainer.step(&session, &batches[step as usize % 3], scalars).unwrap();
-        if let Some(before) = under_way.replace(pending) {
-            Trainer::finish(&session, before).unwrap();
+        let batch = &batches[step as usize % 3];
+        let pending = trainer.step(&session, batch, scalars).unwrap();
+        if let Some((before, batch)) = under_way.replace((pending, batch)) {
+            trainer.finish(&session, before, batch).unwrap();
         }
         if step == 1 {
             after_first = session.device.allocated_bytes();

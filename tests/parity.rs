@@ -80,8 +80,10 @@ fn load(directory: &str) -> Loaded {
     Loaded { config, session }
 }
 
-fn pack(sentences: &[&Encoded], policy: &Policy) -> Prepared {
-    Prepared::new(sentences, policy).unwrap()
+/// A batch with the masks that a model's training has for it at a step of 20.
+fn pack(sentences: &[&Encoded], policy: &Policy, config: &Config, step: usize) -> Prepared {
+    let rules = policy.training().for_layers(config.layers).unwrap();
+    Prepared::new(sentences, &rules.at(step as u32, 20)).unwrap()
 }
 
 fn norm(values: &[f32]) -> f64 {
@@ -133,7 +135,7 @@ fn gradients_agree(directory: &str, policy: &str) {
         Fixture::read(&fixtures(&format!("{directory}/{}.safetensors", file_name(&policy))));
     let Loaded { config, mut session } = load(directory);
     let sentences = fixture.sentences("input");
-    let batch = pack(&sentences.iter().collect::<Vec<_>>(), &policy);
+    let batch = pack(&sentences.iter().collect::<Vec<_>>(), &policy, &config, 20);
     let largest = batch.sizes();
     let mut trainer =
         Trainer::new(&mut session, &config, &policy, &Settings::default(), largest).unwrap();
@@ -177,7 +179,11 @@ fn training_agrees(directory: &str, policy: &str) {
     let order = &fixture.integers["train.order"];
     let steps: Vec<Prepared> = order
         .chunks_exact(6)
-        .map(|step| pack(&step.iter().map(|i| &pool[*i as usize]).collect::<Vec<_>>(), &policy))
+        .enumerate()
+        .map(|(index, step)| {
+            let sentences: Vec<_> = step.iter().map(|i| &pool[*i as usize]).collect();
+            pack(&sentences, &policy, &config, index + 1)
+        })
         .collect();
     let largest = steps.iter().fold(Sizes::default(), |largest, batch| largest.max(batch.sizes()));
     let mut trainer =
@@ -190,7 +196,7 @@ fn training_agrees(directory: &str, policy: &str) {
         assert!((learning_rate - theirs).abs() <= 1e-6 * theirs, "{learning_rate} {theirs}");
         let scalars = Scalars { seed: 0, step, learning_rate };
         let pending = trainer.step(&session, batch, scalars).unwrap();
-        let result = Trainer::finish(&session, pending).unwrap();
+        let result = trainer.finish(&session, pending, batch).unwrap();
         for (what, ours, theirs) in [
             ("loss", result.loss, fixture.floats["train.losses"][index]),
             ("gradient norm", result.grad_norm, fixture.floats["train.grad_norms"][index]),
@@ -287,7 +293,7 @@ fn a_folded_bert_has_the_hidden_states_of_bert() {
     }
     let sentences = fixture.sentences("input");
     let mut evaluator =
-        Evaluator::for_examples(&mut session, &config, &Policy::Dense, &sentences, 3).unwrap();
+        Evaluator::for_examples(&mut session, &config, &Policy::dense(), &sentences, 3).unwrap();
     let predictions = evaluator.predict(&session, &sentences, 3, |_| {}).unwrap();
     for (prediction, theirs) in
         predictions.iter().zip(fixture.floats["hidden.first"].chunks_exact(dim))

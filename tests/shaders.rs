@@ -61,6 +61,8 @@ fn add_specialised(texts: &mut BTreeMap<String, String>) {
         "block-topk:0.8,block=8",
         "block-topk:0.8",
         "block-topk:0.8,block=32",
+        "local:8",
+        "random:0.8",
     ];
     for (count, dim) in heads {
         for policy in policies {
@@ -131,6 +133,13 @@ fn what_shaders_share_is_the_same_everywhere() {
         ("fn erfc(x: f32)", "\n}"),
         ("fn kept(row: u32, quad: u32)", "\n}"),
         ("fn kept(head: u32", "\n}"),
+        ("fn next_visit(", "\n}"),
+        ("fn next_visitor(", "\n}"),
+        ("fn rank(", "\n}"),
+        ("fn ordered(", "\n}"),
+        ("fn add(reached", "\n}"),
+        ("fn refine(", "\n}"),
+        ("fn find_cut(", "\n}"),
     ] {
         let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, text) in variants().iter().filter(|(name, _)| !name.contains('-')) {

@@ -95,6 +95,6 @@ pub(super) fn policy_of(given: Option<Policy>, config: &crate::model::Config) ->
         (None, Some(text)) => {
             text.parse().map_err(|error: crate::error::Error| error.at("config.json"))
         }
-        (None, None) => Ok(Policy::Dense),
+        (None, None) => Ok(Policy::dense()),
     }
 }

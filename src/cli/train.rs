@@ -22,7 +22,8 @@ pub struct Arguments {
     /// Settings in TOML, named as these flags; a flag wins over the file.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
-    /// `dense`, `topk:0.8`, `block-topk:0.8`; with `,over=128` k is taken over that length
+    /// What attention keeps: `dense`, `topk:0.8`, `block-topk:0.8`, `local:8`, `random:0.8`, for some layers
+    /// (`topk:0.8@3-5`), growing over the run (`topk:0->0.8`); docs/sparsity.md has all of it
     /// [default: what the model was trained with, else dense].
     #[arg(long, value_name = "S")]
     sparsity: Option<String>,
@@ -53,6 +54,9 @@ pub struct Arguments {
     /// Override every dropout probability of the model.
     #[arg(long, value_name = "F")]
     dropout: Option<f32>,
+    /// Override the model's dropout of attention weights.
+    #[arg(long, value_name = "F")]
+    attention_dropout: Option<f32>,
     /// Data order, fresh weights and dropout follow from it [default: 42].
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -227,6 +231,7 @@ fn flags(arguments: Arguments) -> SettingsFile {
         weight_decay: arguments.weight_decay,
         clip: arguments.clip,
         dropout: arguments.dropout,
+        attention_dropout: arguments.attention_dropout,
         seed: arguments.seed,
         shuffle: arguments.no_shuffle.then_some(false),
         max_train_samples: arguments.max_train_samples,
@@ -241,7 +246,7 @@ fn flags(arguments: Arguments) -> SettingsFile {
 /// A directory under `runs/` that does not exist yet, named after what is trained.
 fn new_output(model: &str, settings: &Settings) -> PathBuf {
     let name = Path::new(model).file_name().and_then(|name| name.to_str()).unwrap_or("model");
-    let policy = settings.sparsity.replace([':', ',', '='], "-");
+    let policy = settings.sparsity.replace([':', ',', '=', '@', '+', '→'], "-");
     let name = format!("{name}-{policy}-seed{}", settings.seed);
     let runs = Path::new("runs");
     let numbered = (2..).map(|number| runs.join(format!("{name}-{number}")));

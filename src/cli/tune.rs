@@ -58,7 +58,8 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         Some(data) => {
             let dataset = source::dataset(data, Split::Train, &model.config.labels)?;
             let examples = encode(&model, &dataset, settings.max_length)?;
-            Batches::new(&examples, &settings)?.largest(settings.total_steps(examples.len()))
+            Batches::new(&examples, &settings, model.config.layers)?
+                .largest(settings.total_steps(examples.len()))
         }
         None => {
             let sequences = arguments.batch_size as u32;
@@ -70,7 +71,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         }
     };
     let tuning = &session.tuning;
-    let planned = TrainingPlan::new(&model.config, &Policy::Dense, &settings, tuning, largest)?;
+    let planned = TrainingPlan::new(&model.config, &Policy::dense(), &settings, tuning, largest)?;
     let classes: BTreeSet<Class> = planned.plan.products;
     for (number, class) in classes.iter().enumerate() {
         let sizes = class.sizes.map(Into::into);

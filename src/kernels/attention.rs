@@ -31,6 +31,7 @@ fn specialise(shader: Shader, heads: Heads, mask: &Mask, dropout: Option<Dropout
         .with("BLOCK", format!("{}u", mask.block))
         .with("SCALE", format!("{:?}", 1.0 / (heads.dim as f32).sqrt()))
         .with("DROPOUT", dropout.is_some())
+        .with("BITS", mask.bits.is_some())
 }
 
 fn parameters(heads: Heads, mask: &Mask, dropout: Option<Dropout>) -> Vec<Word> {
@@ -39,7 +40,7 @@ fn parameters(heads: Heads, mask: &Mask, dropout: Option<Dropout>) -> Vec<Word> 
         Symbol::Tokens.into(),
         Symbol::Blocks.into(),
         heads.count.into(),
-        mask.list_stride.into(),
+        mask.visits_stride.into(),
         mask.bits_stride.into(),
     ];
     words.extend(dropout.words());
@@ -84,7 +85,7 @@ pub fn forward(
         Launch::new(shader, parameters(heads, mask, dropout), grid(heads))
             .bind(qkv, access)
             .read(mask.blocks)
-            .read(mask.lists)
+            .read(mask.visits)
             .read(mask.bits.unwrap_or(mask.blocks))
             .write(out)
             .write(log_sum_exp)
@@ -128,7 +129,7 @@ pub fn backward(
     .write(tensors.delta);
     let streaming = streams(target, heads, mask);
     let access = if streaming { Access::Texels } else { Access::Read };
-    let walk = |shader: Shader, lists: TensorId, factor: u64| {
+    let walk = |shader: Shader, factor: u64| {
         let shader = specialise(shader, heads, mask, dropout);
         Launch::new(shader, parameters(heads, mask, dropout), grid(heads))
             .bind(tensors.qkv, access)
@@ -136,7 +137,7 @@ pub fn backward(
             .read(tensors.log_sum_exp)
             .read(tensors.delta)
             .read(mask.blocks)
-            .read(lists)
+            .read(mask.visits)
             .read(mask.bits.unwrap_or(mask.blocks))
             .write(tensors.dqkv)
             .counting(operations(heads, mask, factor))
@@ -149,9 +150,5 @@ pub fn backward(
     } else {
         (shader!("attention_backward_query"), shader!("attention_backward_key_value"))
     };
-    [
-        Command::Launch(delta),
-        Command::Launch(walk(query, mask.lists, 6)),
-        Command::Launch(walk(key_value, mask.transposed, 8)),
-    ]
+    [Command::Launch(delta), Command::Launch(walk(query, 6)), Command::Launch(walk(key_value, 8))]
 }

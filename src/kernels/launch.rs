@@ -15,12 +15,14 @@ pub enum Symbol {
     Sequences,
     /// Distinct word ids.
     Distinct,
-    /// Blocks of up to 16 tokens.
+    /// Blocks of the mask: up to 16 tokens each, or what the policy says.
     Blocks,
     /// Pairs of blocks of one sentence.
     Pairs,
-    /// Words of one head's block lists: `Pairs + Blocks`.
-    ListWords,
+    /// Pairs of blocks that a mask known on the host visits, where it has bits.
+    BitPairs,
+    /// Words of one head's visits.
+    Visits,
 }
 
 /// The sizes of one batch, or the largest that a plan has room for.
@@ -32,10 +34,16 @@ pub struct Sizes {
     pub sequences: u32,
     /// Distinct word ids.
     pub distinct: u32,
-    /// Blocks of up to 16 tokens.
+    /// Blocks of the mask: up to 16 tokens each, or what the policy says.
     pub blocks: u32,
     /// Pairs of blocks of one sentence.
     pub pairs: u32,
+    /// Pairs of blocks that a mask known on the host visits, where it has bits.
+    pub bit_pairs: u32,
+    /// Words of one head's visits.
+    pub visits: u32,
+    /// Tokens of the longest sentence.
+    pub longest: u32,
 }
 
 impl Sizes {
@@ -46,7 +54,8 @@ impl Sizes {
             Symbol::Distinct => self.distinct,
             Symbol::Blocks => self.blocks,
             Symbol::Pairs => self.pairs,
-            Symbol::ListWords => self.pairs + self.blocks,
+            Symbol::BitPairs => self.bit_pairs,
+            Symbol::Visits => self.visits,
         })
     }
 
@@ -58,6 +67,9 @@ impl Sizes {
             distinct: self.distinct.max(other.distinct),
             blocks: self.blocks.max(other.blocks),
             pairs: self.pairs.max(other.pairs),
+            bit_pairs: self.bit_pairs.max(other.bit_pairs),
+            visits: self.visits.max(other.visits),
+            longest: self.longest.max(other.longest),
         }
     }
 }

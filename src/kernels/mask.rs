@@ -1,21 +1,23 @@
-//! The mask on the device, and the kernels by which a policy makes it from query and key.
+//! The mask on the device, and the kernels by which a rule makes it from query and key.
 
 use super::attention::Heads;
-use super::{Command, Count, Grid, Launch, Size, Symbol, TensorId, shader};
+use super::{
+    Command, Count, Grid, Launch, Scalar, Size, Sizes, Symbol, Target, TensorId, Word, shader,
+    texels,
+};
+use crate::gpu::Access;
 
-/// A block mask as the attention kernels read it.
+/// A block mask as the attention kernels read it; see [`crate::sparsity::BlockMask`].
 #[derive(Debug, Clone, Copy)]
 pub struct Mask {
-    /// The blocks of the batch, 8 words each.
+    /// The blocks of the batch.
     pub blocks: TensorId,
-    /// By query block: the key blocks to visit.
-    pub lists: TensorId,
-    /// By key block: the query blocks that visit it.
-    pub transposed: TensorId,
-    /// Bits of partial pairs, where there are any.
+    /// For each query block, and perhaps each head, the key blocks to visit.
+    pub visits: TensorId,
+    /// The pairs of tokens that count in each visited pair, where not all do.
     pub bits: Option<TensorId>,
-    /// Words from one head's lists to the next's: 0 where all heads share them.
-    pub list_stride: Size,
+    /// Words from one head's visits to the next's: 0 where all heads share them.
+    pub visits_stride: Size,
     /// Words from one head's bits to the next's.
     pub bits_stride: Size,
     /// Tokens in a block, at most 32.
@@ -27,70 +29,167 @@ pub fn bits_words(block: u32) -> Size {
     Size::from(Symbol::Pairs).times(u64::from(block))
 }
 
-/// Row top-k: `bits [heads, pairs · block]`. `scores` has room for `block` words per word of bits.
+/// How many rows of scores there is room for at a time, and so how many workgroups are launched: memory
+/// for scores then grows with the length of a sentence, and not with its square.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Scores in the longest row.
+    longest: u32,
+    /// Blocks (of all heads) that one workgroup takes in one turn, and then in how many turns.
+    per_turn: u32,
+    turns: u32,
+    /// Workgroups at the largest batch.
+    groups: u32,
+    /// Rows of a workgroup.
+    rows: u32,
+}
+
+impl Room {
+    /// Bytes that scores may take. Half of what every WebGPU device binds in one piece.
+    const BYTES: u64 = 64 << 20;
+
+    fn new(longest: u32, rows: u32, per_turn: u32, items: u64, most: u64) -> Self {
+        let longest = longest.max(1);
+        let fits = Self::BYTES / (u64::from(longest) * u64::from(rows) * 4);
+        let groups = fits.min(most).clamp(1, u64::from(Grid::LIMIT));
+        let turns = items.div_ceil(u64::from(per_turn)).div_ceil(groups).max(1) as u32;
+        let groups = items.div_ceil(u64::from(per_turn) * u64::from(turns)).max(1) as u32;
+        Self { longest, per_turn, turns, groups, rows }
+    }
+
+    /// Room for row top-k on batches up to a size.
+    pub fn for_rows(target: Target, heads: Heads, block: u32, largest: &Sizes) -> Self {
+        let items = u64::from(largest.blocks) * u64::from(heads.count);
+        // A CPU has some tens of threads, and keeps fewer scores nearer.
+        let most = if target == Target::Cpu { 256 } else { u64::MAX };
+        Self::new(largest.longest, block, 1, items, most)
+    }
+
+    /// Room for block top-k on batches up to a size.
+    pub fn for_blocks(heads: Heads, block: u32, largest: &Sizes) -> Self {
+        let items = u64::from(largest.blocks) * u64::from(heads.count);
+        Self::new(largest.longest.div_ceil(block), 64, 64, items, u64::MAX)
+    }
+
+    /// Scores that there is room for.
+    pub fn words(&self) -> Size {
+        let row = u64::from(self.longest) * u64::from(self.rows);
+        Size::from(row * u64::from(self.groups))
+    }
+
+    fn grid(&self, heads: Heads) -> Grid {
+        let items = Size::from(Symbol::Blocks).times(u64::from(heads.count));
+        Grid::Plane(Count::new(items, self.per_turn * self.turns), Count::new(1u32, 1))
+    }
+}
+
+/// Row top-k: `bits [heads, pairs · block]`, with `scores` as large as the room says.
 pub fn topk(
+    target: Target,
     heads: Heads,
     block: u32,
-    qkv: TensorId,
-    blocks: TensorId,
-    scores: TensorId,
-    bits: TensorId,
+    room: Room,
+    [qkv, blocks, scores, bits]: [TensorId; 4],
 ) -> Command {
-    let grid = Grid::Plane(Count::new(Symbol::Blocks, 1), Count::new(heads.count, 1));
-    let parameters = vec![heads.count.into(), Symbol::Pairs.into()];
-    let shader = heads.fix(shader!("mask_topk")).with("BLOCK", format!("{block}u"));
+    let streams = target == Target::Cpu && heads.dim.is_multiple_of(4) && block.is_multiple_of(8);
+    let (shader, access) = match streams {
+        true => (texels(shader!("mask_topk_streaming")), Access::Texels),
+        false => (shader!("mask_topk"), Access::Read),
+    };
+    let shader = heads.fix(shader).with("BLOCK", format!("{block}u"));
+    let parameters =
+        vec![heads.count.into(), Symbol::Pairs.into(), Symbol::Blocks.into(), room.longest.into()];
     Command::Launch(
-        Launch::new(shader, parameters, grid).read(qkv).read(blocks).write(scores).write(bits),
+        Launch::new(shader, parameters, room.grid(heads))
+            .bind(qkv, access)
+            .read(blocks)
+            .write(scores)
+            .write(bits),
     )
 }
 
-/// The tensors that block top-k writes.
-#[derive(Debug, Clone, Copy)]
-pub struct BlockTopk {
-    /// `[blocks, 2 · heads · dim]`, mean query and mean key of each block.
-    pub pooled: TensorId,
-    /// `[heads, pairs]`, room for the scores.
-    pub scores: TensorId,
-    /// `[heads, pairs + blocks]`, by query block: the key blocks kept.
-    pub lists: TensorId,
-    /// `[heads, pairs + blocks]`, the transposed lists.
-    pub transposed: TensorId,
+/// What a random mask is drawn from, besides the seed and the step of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Draw {
+    /// The seed of the rule.
+    pub seed: u32,
+    /// The layer.
+    pub layer: u32,
 }
 
-/// Block top-k: the lists, and their transposes.
+/// A random mask: `bits [heads, pairs · block]`.
+pub fn random(heads: Heads, block: u32, draw: Draw, blocks: TensorId, bits: TensorId) -> Command {
+    let parameters = vec![
+        Symbol::Pairs.into(),
+        draw.seed.into(),
+        Word::Step(Scalar::Seed),
+        Word::Step(Scalar::SeedHigh),
+        Word::Step(Scalar::Step),
+        draw.layer.into(),
+    ];
+    let grid = Grid::Plane(Count::new(Symbol::Blocks, 1), Count::new(heads.count, 1));
+    let shader = shader!("mask_random").with("BLOCK", format!("{block}u"));
+    Command::Launch(Launch::new(shader, parameters, grid).read(blocks).write(bits))
+}
+
+/// Block top-k: `visits [heads, visits]` by way of `pooled [blocks, 2 · heads · dim]`, mean query and
+/// mean key of each block, with `scores` as large as the room says.
 pub fn block_topk(
     heads: Heads,
-    qkv: TensorId,
-    blocks: TensorId,
-    tensors: BlockTopk,
-) -> [Command; 3] {
+    room: Room,
+    [qkv, blocks, pooled, scores, visits]: [TensorId; 5],
+) -> [Command; 2] {
     let width = heads.count * heads.dim;
-    let pooled = Size::from(Symbol::Blocks).times(2 * u64::from(width));
+    let size = Size::from(Symbol::Blocks).times(2 * u64::from(width));
     let pool = Launch::new(
         shader!("mask_block_pool"),
         vec![Symbol::Blocks.into(), width.into()],
-        Grid::Linear(Count::new(pooled, 64)),
+        Grid::Linear(Count::new(size, 64)),
     )
     .read(qkv)
     .read(blocks)
-    .write(tensors.pooled);
-    let grid = Grid::Plane(Count::new(Symbol::Blocks, 64), Count::new(heads.count, 1));
-    let select = Launch::new(
-        shader!("mask_block_topk").with("HEAD_DIM", format!("{}u", heads.dim)),
-        vec![heads.count.into(), Symbol::Pairs.into(), Symbol::Blocks.into()],
-        grid,
-    )
-    .read(tensors.pooled)
-    .read(blocks)
-    .write(tensors.scores)
-    .write(tensors.lists);
-    let transpose = Launch::new(
-        shader!("mask_transpose"),
-        vec![Symbol::Pairs.into(), Symbol::Blocks.into()],
-        grid,
-    )
-    .read(blocks)
-    .read(tensors.lists)
-    .write(tensors.transposed);
-    [Command::Launch(pool), Command::Launch(select), Command::Launch(transpose)]
+    .write(pooled);
+    let parameters =
+        vec![heads.count.into(), Symbol::Blocks.into(), Symbol::Visits.into(), room.longest.into()];
+    let shader = shader!("mask_block_topk").with("HEAD_DIM", format!("{}u", heads.dim));
+    let select = Launch::new(shader, parameters, room.grid(heads))
+        .read(pooled)
+        .read(blocks)
+        .write(scores)
+        .write(visits);
+    [Command::Launch(pool), Command::Launch(select)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_for_scores_grows_with_the_length_and_not_with_its_square() {
+        let heads = Heads { count: 12, dim: 64 };
+        let words = |length: u32| {
+            let largest =
+                Sizes { blocks: length / 16, longest: length, tokens: length, ..Sizes::default() };
+            let rows = Room::for_rows(Target::Gpu, heads, 16, &largest).words().factor;
+            let blocks = Room::for_blocks(heads, 16, &largest).words().factor;
+            [rows * 4, blocks * 4]
+        };
+        // Short sentences have room for all rows at once.
+        assert_eq!(words(64)[0], 12 * 64 * 64 * 4);
+        for length in [1024, 4096, 16_384, 65_520] {
+            assert!(words(length).iter().all(|bytes| *bytes <= 64 << 20), "{:?}", words(length));
+        }
+    }
+
+    /// Every block is some workgroup's: as many workgroups as are launched, times their turns.
+    #[test]
+    fn a_batch_smaller_than_planned_for_never_needs_more_room() {
+        let heads = Heads { count: 3, dim: 64 };
+        let largest = Sizes { blocks: 1000, longest: 16_000, ..Sizes::default() };
+        let room = Room::for_rows(Target::Gpu, heads, 16, &largest);
+        for blocks in [1, 7, 999, 1000] {
+            let [x, ..] = room.grid(heads).at(&Sizes { blocks, ..largest });
+            assert!(x >= 1 && x <= u64::from(room.groups), "{x} {room:?}");
+        }
+    }
 }

@@ -8,11 +8,12 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, ops};
 use crate::kernels::attention::Heads;
 use crate::kernels::embedding::SortedTokens;
+use crate::kernels::mask::Mask;
 use crate::kernels::matmul::Activation;
 use crate::kernels::pointwise::Dropout;
 use crate::kernels::{Sizes, Symbol, TensorId};
 use crate::model::checkpoint::Tensor;
-use crate::sparsity::{BlockMask, Policy};
+use crate::sparsity::{BlockMask, LayerRules};
 use std::collections::HashMap;
 
 /// A parameter as the device holds it: one tensor of the checkpoint, or several laid one behind
@@ -106,53 +107,56 @@ pub fn parameters(config: &Config) -> Vec<Parameter> {
 }
 
 /// What a graph of the model is given at each step.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Inputs {
     tokens: ops::TokenInputs,
-    mask: ops::MaskInputs,
+    rules: LayerRules,
+    masks: Vec<ops::MaskInputs>,
     labels: TensorId,
 }
 
 impl Inputs {
-    /// Adds the inputs to a graph.
-    pub fn new(graph: &mut Graph) -> Self {
-        let mut input = |name: &str, symbol: Symbol, times: u64| {
-            graph.input(name, [crate::kernels::Size::from(symbol).times(times)])
+    /// Adds the inputs to a graph, for layers that follow these rules.
+    pub fn new(graph: &mut Graph, rules: &LayerRules) -> Self {
+        let mut input =
+            |name: &str, symbol: Symbol| graph.input(name, [crate::kernels::Size::from(symbol)]);
+        let tokens = ops::TokenInputs {
+            ids: input("ids", Symbol::Tokens),
+            places: input("places", Symbol::Tokens),
+            offsets: input("offsets", Symbol::Sequences),
+            sorted: SortedTokens {
+                tokens: input("sorted tokens", Symbol::Tokens),
+                segments: input("segments", Symbol::Distinct),
+                ids: input("segment ids", Symbol::Distinct),
+            },
         };
-        Self {
-            tokens: ops::TokenInputs {
-                ids: input("ids", Symbol::Tokens, 1),
-                places: input("places", Symbol::Tokens, 1),
-                offsets: input("offsets", Symbol::Sequences, 1),
-                sorted: SortedTokens {
-                    tokens: input("sorted tokens", Symbol::Tokens, 1),
-                    segments: input("segments", Symbol::Distinct, 1),
-                    ids: input("segment ids", Symbol::Distinct, 1),
-                },
-            },
-            mask: ops::MaskInputs {
-                blocks: input("blocks", Symbol::Blocks, 8),
-                lists: input("lists", Symbol::ListWords, 1),
-                transposed: input("transposed lists", Symbol::ListWords, 1),
-            },
-            labels: input("labels", Symbol::Sequences, 1),
-        }
+        let labels = input("labels", Symbol::Sequences);
+        let mask = |rule| ops::MaskInputs::new(graph, rule, rules.block);
+        let masks = rules.rules.iter().map(mask).collect();
+        Self { tokens, rules: rules.clone(), masks, labels }
     }
 
-    /// The words of a batch and its mask, for each input.
-    pub fn words<'a>(&self, batch: &'a Batch, mask: &'a BlockMask) -> [(TensorId, &'a [u32]); 10] {
-        [
+    /// The words of a batch and its masks, for each input.
+    pub fn words<'a>(
+        &self,
+        batch: &'a Batch,
+        masks: &'a [BlockMask],
+    ) -> Vec<(TensorId, &'a [u32])> {
+        let mut words: Vec<(TensorId, &[u32])> = vec![
             (self.tokens.ids, &batch.ids),
             (self.tokens.places, &batch.places),
             (self.tokens.offsets, &batch.offsets),
             (self.tokens.sorted.tokens, &batch.sorted_tokens),
             (self.tokens.sorted.segments, &batch.segments),
             (self.tokens.sorted.ids, &batch.segment_ids),
-            (self.mask.blocks, &mask.blocks),
-            (self.mask.lists, &mask.lists),
-            (self.mask.transposed, &mask.transposed),
             (self.labels, &batch.labels),
-        ]
+        ];
+        for (inputs, mask) in self.masks.iter().zip(masks) {
+            words.push((inputs.blocks, bytemuck::cast_slice(&mask.blocks)));
+            words.push((inputs.visits, &mask.visits));
+            words.extend(inputs.bits.map(|bits| (bits, mask.bits.as_slice())));
+        }
+        words
     }
 
     /// `[sequences]`, the classes.
@@ -161,14 +165,21 @@ impl Inputs {
     }
 }
 
-/// The sizes of a batch under a mask.
-pub fn sizes(batch: &Batch, mask: &BlockMask) -> Sizes {
+/// The sizes of a batch of sentences, `offsets [sentences + 1]` being where each starts, with the number of
+/// distinct words in it.
+pub fn sizes(offsets: &[u32], distinct: usize, masks: &[BlockMask]) -> Sizes {
+    let lengths = offsets.windows(2).map(|ends| ends[1] - ends[0]);
+    // All masks share their blocks.
+    let blocks = masks.first();
     Sizes {
-        tokens: batch.tokens() as u32,
-        sequences: batch.sequences() as u32,
-        distinct: batch.distinct() as u32,
-        blocks: mask.block_count(),
-        pairs: mask.pair_count(),
+        tokens: offsets.last().copied().unwrap_or(0),
+        sequences: lengths.len() as u32,
+        distinct: distinct as u32,
+        blocks: blocks.map_or(0, BlockMask::block_count),
+        pairs: blocks.map_or(0, BlockMask::pair_count),
+        bit_pairs: masks.iter().map(BlockMask::bit_pairs).max().unwrap_or(0),
+        visits: blocks.map_or(0, |mask| mask.visits.len() as u32),
+        longest: lengths.max().unwrap_or(0),
     }
 }
 
@@ -176,8 +187,19 @@ pub fn sizes(batch: &Batch, mask: &BlockMask) -> Sizes {
 pub struct Network {
     /// `[sequences, labels]`
     pub logits: TensorId,
+    /// What attention works on in each layer.
+    pub attention: Vec<Attention>,
     /// The parameters, in the order of [`parameters`].
     pub parameters: Vec<TensorId>,
+}
+
+/// What the attention of one layer works on.
+#[derive(Debug, Clone, Copy)]
+pub struct Attention {
+    /// `[tokens, 3 · dim]`: query, key and value of a token side by side.
+    pub qkv: TensorId,
+    /// Which pairs count.
+    pub mask: Mask,
 }
 
 /// Gives each place of the model where dropout strikes a number of its own.
@@ -202,7 +224,6 @@ impl Sites {
 pub fn network(
     graph: &mut Graph,
     config: &Config,
-    policy: &Policy,
     inputs: &Inputs,
     training: bool,
     recompute: bool,
@@ -223,12 +244,16 @@ pub fn network(
     if let Some(dropout) = sites.dropout(config.dropout) {
         x = ops::dropout(graph, dropout, x, places)?;
     }
-    for _ in 0..config.layers {
+    let mut attention = Vec::new();
+    for (layer, rule) in inputs.rules.of_layer.iter().enumerate() {
         if recompute {
             graph.boundary();
         }
         let qkv = ops::linear(graph, x, next()?, next()?, Activation::None, training)?;
-        let mask = ops::mask(graph, policy, heads, qkv, inputs.mask)?;
+        let rules = &inputs.rules;
+        let followed = (&rules.rules[*rule], rules.block, layer as u32);
+        let mask = ops::mask(graph, followed, heads, qkv, inputs.masks[*rule])?;
+        attention.push(Attention { qkv, mask });
         let dropout = sites.dropout(config.attention_dropout);
         let context = ops::attention(graph, heads, dropout, mask, qkv)?;
         let attended = ops::linear(graph, context, next()?, next()?, Activation::None, training)?;
@@ -253,5 +278,5 @@ pub fn network(
         pooled = ops::dropout_rows(graph, dropout, pooled)?;
     }
     let logits = ops::linear(graph, pooled, next()?, next()?, Activation::None, training)?;
-    Ok(Network { logits, parameters })
+    Ok(Network { logits, attention, parameters })
 }

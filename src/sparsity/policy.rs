@@ -1,84 +1,157 @@
-//! The policy: how a user says which scores attention keeps.
+//! The policy: how a user says which scores attention keeps, in which layers and when.
 
+use super::{LayerRules, Rule};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
 
-/// What attention keeps, as written on the command line and in a checkpoint's `config.json`.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub enum Policy {
-    /// `dense`: every key of the sentence.
-    #[default]
-    Dense,
-    /// `topk:S[,over=N]`: per layer, head and query, the keys with the highest scores.
-    Topk {
-        /// Share of the keys that is dropped, in `[0, 1)`.
-        sparsity: f64,
-        /// Length over which k is taken, instead of the sentence's own.
-        over: Option<u32>,
-    },
-    /// `block-topk:S[,block=B][,over=N]`: per layer, head and query block, the key blocks with the
-    /// highest product of mean query and mean key.
-    BlockTopk {
-        /// Share of the key blocks that is dropped, in `[0, 1)`.
-        sparsity: f64,
-        /// Tokens in a block.
-        block: u32,
-        /// Length over which k is taken, instead of the sentence's own.
-        over: Option<u32>,
-    },
+/// What each layer of a model keeps, as written on the command line and in a checkpoint's
+/// `config.json`: rules joined by `+`, each for some layers (`topk:0.8@3-5`) and perhaps for one phase
+/// (`,only=train`). A layer that no rule speaks of is dense.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    parts: Vec<Part>,
 }
 
-/// Tokens in a block where the policy does not say.
-const BLOCK: u32 = 16;
+#[derive(Debug, Clone, PartialEq)]
+struct Part {
+    rule: Rule,
+    /// First and last layer, counted from 0 as in the names of the checkpoint's tensors; else all.
+    layers: Option<(usize, usize)>,
+    only: Option<Phase>,
+}
+
+/// When a rule holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Train,
+    Eval,
+}
 
 impl Policy {
-    /// Tokens in a block of the mask.
-    pub fn block(&self) -> u32 {
-        match self {
-            Self::BlockTopk { block, .. } => *block,
-            _ => BLOCK,
-        }
+    /// Every key of the sentence, in every layer.
+    pub fn dense() -> Self {
+        Self::from(Rule::Dense)
     }
 
-    /// How many keys (row policies) or key blocks (block policies) are kept of a sentence of
-    /// `length` tokens: max(1, ceil((1 - S) · n)), and no more than there are.
-    pub fn keep(&self, length: u32) -> u32 {
-        match *self {
-            Self::Dense => length,
-            Self::Topk { sparsity, over } => share(sparsity, over.unwrap_or(length)).min(length),
-            Self::BlockTopk { sparsity, block, over } => {
-                let blocks = |tokens: u32| tokens.div_ceil(block);
-                share(sparsity, blocks(over.unwrap_or(length))).min(blocks(length))
+    /// The policy that training follows.
+    pub fn training(&self) -> Self {
+        self.during(Phase::Train)
+    }
+
+    /// The policy that evaluation follows: a sparsity that warms up is the final one there, so that what
+    /// is evaluated is what a checkpoint promises.
+    pub fn evaluation(&self) -> Self {
+        let mut policy = self.during(Phase::Eval);
+        policy.parts.iter_mut().for_each(|part| part.rule = part.rule.settled());
+        policy
+    }
+
+    fn during(&self, phase: Phase) -> Self {
+        let of_phase = |part: &&Part| part.only.is_none_or(|only| only == phase);
+        let parts = self.parts.iter().filter(of_phase);
+        Self { parts: parts.map(|part| Part { only: None, ..part.clone() }).collect() }
+    }
+
+    /// The rules of a model with so many layers.
+    ///
+    /// # Errors
+    /// A rule for a layer that the model lacks.
+    pub fn for_layers(&self, layers: usize) -> Result<LayerRules> {
+        for part in &self.parts {
+            if let Some((_, last)) = part.layers.filter(|(_, last)| *last >= layers) {
+                return Err(Error::usage(format!(
+                    "sparsity '{self}': layer {last} is spoken of, and the model has layers 0 to {}",
+                    layers.saturating_sub(1)
+                )));
             }
         }
+        let mut rules: Vec<Rule> = Vec::new();
+        let of_layer = (0..layers)
+            .map(|layer| {
+                let rule = self.rule(layer);
+                rules.iter().position(|known| *known == rule).unwrap_or_else(|| {
+                    rules.push(rule);
+                    rules.len() - 1
+                })
+            })
+            .collect();
+        // One size for all rules, so that they share their blocks.
+        let block = self.parts.iter().find_map(|part| part.rule.block()).unwrap_or(Rule::BLOCK);
+        Ok(LayerRules { block, rules, of_layer })
+    }
+
+    fn rule(&self, layer: usize) -> Rule {
+        let holds =
+            |part: &&Part| part.layers.is_none_or(|(first, last)| (first..=last).contains(&layer));
+        self.parts.iter().find(holds).map_or(Rule::Dense, |part| part.rule)
+    }
+
+    /// Refuses rules that contradict each other.
+    fn check(&self) -> std::result::Result<(), String> {
+        let mut blocks = self.parts.iter().filter_map(|part| part.rule.block());
+        if let Some(first) = blocks.next()
+            && let Some(other) = blocks.find(|block| *block != first)
+        {
+            return Err(format!(
+                "blocks of {first} and of {other} tokens; all layers share one size"
+            ));
+        }
+        for (index, part) in self.parts.iter().enumerate() {
+            let meets = |other: &&Part| {
+                let apart = match (part.layers, other.layers) {
+                    (Some((a, b)), Some((c, d))) => b < c || d < a,
+                    _ => false,
+                };
+                let phases = [part.only, other.only];
+                !apart && (phases.contains(&None) || phases[0] == phases[1])
+            };
+            if let Some(other) = self.parts[..index].iter().find(meets) {
+                return Err(format!("'{other}' and '{part}' are for the same layers"));
+            }
+        }
+        Ok(())
     }
 }
 
-/// max(1, ceil((1 - sparsity) · n)), where a product that is a whole number but for rounding counts
-/// as that number: (1 - 0.7) · 10 is 3, not 3.0000000000000004.
-fn share(sparsity: f64, n: u32) -> u32 {
-    let exact = (1.0 - sparsity) * f64::from(n);
-    ((exact - 1e-9 * exact.max(1.0)).ceil() as u32).max(1)
+impl Default for Policy {
+    fn default() -> Self {
+        Self::dense()
+    }
+}
+
+impl From<Rule> for Policy {
+    /// The rule, in every layer and always.
+    fn from(rule: Rule) -> Self {
+        Self { parts: vec![Part { rule, layers: None, only: None }] }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.rule)?;
+        match self.only {
+            Some(Phase::Train) => f.write_str(",only=train")?,
+            Some(Phase::Eval) => f.write_str(",only=eval")?,
+            None => {}
+        }
+        match self.layers {
+            Some((first, last)) if first == last => write!(f, "@{first}"),
+            Some((first, last)) => write!(f, "@{first}-{last}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let over = match self {
-            Self::Dense => return f.write_str("dense"),
-            Self::Topk { sparsity, over } => {
-                write!(f, "topk:{sparsity}")?;
-                over
-            }
-            Self::BlockTopk { sparsity, block, over } => {
-                write!(f, "block-topk:{sparsity}")?;
-                if *block != BLOCK {
-                    write!(f, ",block={block}")?;
-                }
-                over
-            }
-        };
-        over.map_or(Ok(()), |over| write!(f, ",over={over}"))
+        if self.parts.is_empty() {
+            return f.write_str("dense");
+        }
+        for (index, part) in self.parts.iter().enumerate() {
+            write!(f, "{}{part}", if index > 0 { "+" } else { "" })?;
+        }
+        Ok(())
     }
 }
 
@@ -88,56 +161,49 @@ impl FromStr for Policy {
     fn from_str(text: &str) -> Result<Self> {
         let wrong = |why: String| {
             Error::usage(format!("sparsity '{text}': {why}")).remedy(
-                "It is `dense`, `topk:0.8` or `block-topk:0.8` (0.8 being the share dropped), \
-                 with `,over=128` to take k over a padded length, and `,block=16` for block-topk.",
+                "It is `dense`, `topk:0.8`, `block-topk:0.8`, `random:0.8` (0.8 being the share dropped; \
+                 `0->0.8` lets it grow over the run), or `local:8` (tokens seen on each side). Options \
+                 follow: `,over=128`, `,block=32`, `,warmup=500`, `,global`, `,seed=7`, `,only=train`; and \
+                 layers, `@3-5`, with several rules joined by `+`.",
             )
         };
-        let mut parts = text.trim().split(',');
-        let head = parts.next().unwrap_or_default();
-        let (name, value) = match head.split_once(':') {
-            Some((name, value)) => (name, Some(value)),
-            None => (head, None),
+        let parts = text.trim().split('+').map(part).collect::<std::result::Result<Vec<_>, _>>();
+        let policy = Self { parts: parts.map_err(wrong)? };
+        policy.check().map_err(wrong)?;
+        Ok(policy)
+    }
+}
+
+/// `RULE[,option…][@layers]`; the layers may also follow the rule at once.
+fn part(text: &str) -> std::result::Result<Part, String> {
+    let mut layers = None;
+    let mut only = None;
+    let mut of_rule = Vec::new();
+    for word in text.split(',') {
+        let (word, range) = match word.split_once('@') {
+            Some((word, range)) => (word, Some(range)),
+            None => (word, None),
         };
-        let mut over = None;
-        let mut block = None;
-        for part in parts {
-            let (key, value) =
-                part.split_once('=').ok_or_else(|| wrong(format!("'{part}' is no option")))?;
-            let number = value
-                .parse::<u32>()
-                .ok()
-                .filter(|number| *number > 0)
-                .ok_or_else(|| wrong(format!("'{value}' is no positive number")))?;
-            match key {
-                "over" => over = Some(number),
-                "block" if name == "block-topk" => block = Some(number),
-                _ => return Err(wrong(format!("'{key}' is no option of {name}"))),
+        if let Some(range) = range {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let number = |text: &str| {
+                text.parse::<usize>()
+                    .map_err(|_| format!("'@{range}' names no layers, as `@3-5` does"))
+            };
+            let ends = (number(first)?, number(last)?);
+            if ends.0 > ends.1 || layers.is_some() {
+                return Err(format!("'@{range}' names no layers, as `@3-5` does"));
             }
+            layers = Some(ends);
         }
-        let sparsity = || -> Result<f64> {
-            let value = value.ok_or_else(|| wrong(format!("{name} needs a share")))?;
-            value
-                .parse::<f64>()
-                .ok()
-                .filter(|share| (0.0..1.0).contains(share))
-                .ok_or_else(|| wrong(format!("'{value}' is not a share in [0, 1)")))
-        };
-        match name {
-            "dense" if value.is_some() || over.is_some() => {
-                Err(wrong("dense takes no options".into()))
-            }
-            "dense" => Ok(Self::Dense),
-            "topk" => Ok(Self::Topk { sparsity: sparsity()?, over }),
-            "block-topk" => {
-                let block = block.unwrap_or(BLOCK);
-                if ![4, 8, 16, 32].contains(&block) {
-                    return Err(wrong(format!("a block of {block} tokens; it is 4, 8, 16 or 32")));
-                }
-                Ok(Self::BlockTopk { sparsity: sparsity()?, block, over })
-            }
-            _ => Err(wrong(format!("no policy is called '{name}'"))),
+        match word.split_once('=') {
+            Some(("only", "train")) => only = Some(Phase::Train),
+            Some(("only", "eval")) => only = Some(Phase::Eval),
+            Some(("only", other)) => return Err(format!("only={other}; it is train or eval")),
+            _ => of_rule.push(word),
         }
     }
+    Ok(Part { rule: Rule::parse(&of_rule)?, layers, only })
 }
 
 #[cfg(test)]
@@ -146,11 +212,30 @@ mod tests {
 
     #[test]
     fn policies_are_read_back_as_written() {
-        for text in
-            ["dense", "topk:0.8", "topk:0.5,over=128", "block-topk:0.8", "block-topk:0.9,block=32"]
-        {
+        for text in [
+            "dense",
+            "topk:0.8",
+            "topk:0.5,over=128",
+            "topk:0→0.8",
+            "topk:0.2→0.8,warmup=500@3-5",
+            "block-topk:0.8",
+            "block-topk:0.9,block=32",
+            "local:8",
+            "local:8,global@0",
+            "random:0.8",
+            "random:0.8,over=64,seed=7",
+            "topk:0.8,only=train",
+            "local:4@0-2+topk:0.8,only=eval@3-5",
+        ] {
             let policy: Policy = text.parse().unwrap();
             assert_eq!(policy.to_string(), text);
+        }
+        for (text, same) in [
+            (" topk:0->0.8 ", "topk:0→0.8"),
+            ("topk:0.80@3-3,over=9", "topk:0.8,over=9@3"),
+            ("block-topk:0.5,block=16", "block-topk:0.5"),
+        ] {
+            assert_eq!(text.parse::<Policy>().unwrap().to_string(), same);
         }
     }
 
@@ -164,27 +249,76 @@ mod tests {
             "topk:-0.1",
             "topk:nan",
             "topk:0.5,block=8",
+            "topk:0.5,global",
             "dense:0.5",
+            "dense,over=3",
             "block-topk:0.5,block=7",
             "topk:0.5,over=0",
             "topk:0.5,over",
+            "topk:0.5,warmup=10",
+            "topk:0->",
+            "topk:0->1",
+            "local",
+            "local:0.5",
+            "local:-1",
+            "random:0.5,seed=x",
+            "topk:0.5@",
+            "topk:0.5@5-3",
+            "topk:0.5@1@2",
+            "topk:0.5,only=never",
+            "topk:0.5+",
+            "topk:0.5+topk:0.8",
+            "topk:0.5@0-3+topk:0.8@3",
+            "block-topk:0.5,block=8@0+block-topk:0.5@1",
         ] {
-            assert!(text.parse::<Policy>().is_err(), "{text}");
+            let error = text.parse::<Policy>().expect_err(text).to_string();
+            assert!(error.contains("sparsity") && error.contains("topk:0.8"), "{error}");
         }
     }
 
     #[test]
-    fn k_is_the_rounded_up_share_and_at_least_one() {
-        let topk = |sparsity| Policy::Topk { sparsity, over: None };
-        for (sparsity, length, keep) in
-            [(0.8, 1, 1), (0.8, 5, 1), (0.8, 6, 2), (0.5, 7, 4), (0.7, 10, 3), (0.0, 9, 9)]
-        {
-            assert_eq!(topk(sparsity).keep(length), keep, "{sparsity} of {length}");
-        }
-        let padded = Policy::Topk { sparsity: 0.8, over: Some(128) };
-        assert_eq!(padded.keep(13), 13);
-        assert_eq!(padded.keep(100), 26);
-        let block = Policy::BlockTopk { sparsity: 0.5, block: 16, over: None };
-        assert_eq!([block.keep(16), block.keep(17), block.keep(66)], [1, 1, 3]);
+    fn layers_follow_their_rules_and_are_dense_without_one() {
+        let policy: Policy = "local:4@0-1+topk:0.8@3".parse().unwrap();
+        let layers = policy.for_layers(5).unwrap();
+        assert_eq!(layers.of_layer, [0, 0, 1, 2, 1]);
+        assert_eq!((layers.rules[1], layers.block), (Rule::Dense, 16));
+        assert!(policy.for_layers(3).is_err());
+        let blocks: Policy = "block-topk:0.5,block=32@1".parse().unwrap();
+        assert_eq!(blocks.for_layers(2).unwrap().block, 32);
+    }
+
+    #[test]
+    fn a_phase_leaves_the_other_dense() {
+        let policy: Policy = "topk:0→0.8,only=train+local:3,only=eval".parse().unwrap();
+        assert_eq!(policy.training().to_string(), "topk:0→0.8");
+        assert_eq!(policy.evaluation().to_string(), "local:3");
+        let policy: Policy = "topk:0.8,only=train".parse().unwrap();
+        assert_eq!(policy.evaluation().to_string(), "dense");
+        assert_eq!(policy.evaluation().for_layers(2).unwrap().rules, [Rule::Dense]);
+    }
+
+    #[test]
+    fn a_warm_up_grows_and_is_over_in_evaluation() {
+        let shares = |text: &str, steps: &[u32]| -> Vec<String> {
+            let policy: Policy = text.parse().unwrap();
+            let rules = policy.training().for_layers(1).unwrap();
+            steps.iter().map(|step| rules.at(*step, 100).rules[0].to_string()).collect()
+        };
+        let found = shares("topk:0.2→0.8,warmup=10", &[1, 6, 11, 99]);
+        assert_eq!(found, ["topk:0.2", "topk:0.5", "topk:0.8", "topk:0.8"]);
+        // Without a number it is half of the run.
+        let found = shares("block-topk:0→0.5", &[26, 51]);
+        assert_eq!(found, ["block-topk:0.25", "block-topk:0.5"]);
+        let policy: Policy = "topk:0.2→0.8,warmup=10".parse().unwrap();
+        assert_eq!(policy.evaluation().to_string(), "topk:0.8");
+    }
+
+    /// Two rules that become one in the end stay two, so that a layer finds its own at every step.
+    #[test]
+    fn rules_keep_their_places_while_they_grow() {
+        let policy: Policy = "topk:0→0.8@0+topk:0.8@1".parse().unwrap();
+        let rules = policy.training().for_layers(2).unwrap().at(100, 100);
+        assert_eq!(rules.rules[0], rules.rules[1]);
+        assert_eq!(rules.of_layer, [0, 1]);
     }
 }

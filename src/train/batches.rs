@@ -6,7 +6,7 @@ use crate::data::{Batch, Encoded, batches, epoch_order};
 use crate::error::{Error, Result};
 use crate::kernels::Sizes;
 use crate::model::distilbert;
-use crate::sparsity::{BlockMask, Policy};
+use crate::sparsity::{BlockMask, LayerRules};
 use std::ops::RangeInclusive;
 use std::sync::mpsc;
 use std::thread;
@@ -14,28 +14,28 @@ use std::thread;
 /// Batches that wait for their step, at most.
 const AHEAD: usize = 2;
 
-/// A batch with its mask, ready to be uploaded.
+/// A batch with its masks, ready to be uploaded.
 pub struct Prepared {
     /// The packed sentences.
     pub batch: Batch,
-    /// Their mask.
-    pub mask: BlockMask,
+    /// Their mask under each rule.
+    pub masks: Vec<BlockMask>,
 }
 
 impl Prepared {
-    /// Packs the sentences and makes their mask.
+    /// Packs the sentences and makes their masks.
     ///
     /// # Errors
     /// As [`Batch::pack`].
-    pub fn new(sentences: &[&Encoded], policy: &Policy) -> Result<Self> {
+    pub fn new(sentences: &[&Encoded], rules: &LayerRules) -> Result<Self> {
         let batch = Batch::pack(sentences)?;
-        let mask = BlockMask::new(policy, &batch.offsets);
-        Ok(Self { batch, mask })
+        let masks = rules.masks(&batch.offsets);
+        Ok(Self { batch, masks })
     }
 
     /// Its sizes.
     pub fn sizes(&self) -> Sizes {
-        distilbert::sizes(&self.batch, &self.mask)
+        distilbert::sizes(&self.batch.offsets, self.batch.distinct(), &self.masks)
     }
 }
 
@@ -43,17 +43,21 @@ impl Prepared {
 pub struct Batches<'a> {
     examples: &'a [Encoded],
     settings: &'a Settings,
-    policy: Policy,
+    rules: LayerRules,
+    total: u32,
     order: Option<(u32, Vec<u32>)>,
 }
 
 impl<'a> Batches<'a> {
-    /// The batches that a run with these settings draws from the examples.
+    /// The batches that a run with these settings draws from the examples, for a model with so many
+    /// layers.
     ///
     /// # Errors
-    /// The settings' policy is none.
-    pub fn new(examples: &'a [Encoded], settings: &'a Settings) -> Result<Self> {
-        Ok(Self { examples, settings, policy: settings.policy()?, order: None })
+    /// The settings' policy is none, or none for this model.
+    pub fn new(examples: &'a [Encoded], settings: &'a Settings, layers: usize) -> Result<Self> {
+        let rules = settings.policy()?.training().for_layers(layers)?;
+        let total = settings.total_steps(examples.len());
+        Ok(Self { examples, settings, rules, total, order: None })
     }
 
     /// Steps in one pass over the examples.
@@ -78,7 +82,7 @@ impl<'a> Batches<'a> {
         let last = (first + settings.batch_size).min(order.len());
         let chosen: Vec<&Encoded> =
             order[first..last].iter().map(|index| &examples[*index as usize]).collect();
-        Prepared::new(&chosen, &self.policy)
+        Prepared::new(&chosen, &self.rules.at(step, self.total))
     }
 
     /// Prepares the batches of these steps on a thread of its own, a few ahead of `work`, which is handed
@@ -123,7 +127,7 @@ impl<'a> Batches<'a> {
             let sized = batches(&order, batch_size)
                 .take(left)
                 .map(|batch| batch.iter().map(|index| &self.examples[*index as usize]).collect());
-            largest = largest.max(sizes_of(sized, &self.policy));
+            largest = largest.max(sizes_of(sized, &self.rules));
         }
         largest
     }

@@ -1,5 +1,6 @@
 //! A model and its forward pass: logits of batches, loss and accuracy of a data set.
 
+use super::AttentionPairs;
 use super::batches::Prepared;
 use super::trainer::UNDER_WAY;
 use crate::data::{Dataset, Encoded, Tokenizer};
@@ -8,9 +9,9 @@ use crate::files;
 use crate::graph::{Executor, Graph, Pending, Plan, Session, Timing};
 use crate::kernels::{Scalars, Sizes, TensorId};
 use crate::model::checkpoint::{self, Loaded, Tensor};
-use crate::model::distilbert::{self, Inputs, Parameter};
+use crate::model::distilbert::{self, Attention, Inputs, Parameter};
 use crate::model::{Config, checkpoint::Tensor as Values};
-use crate::sparsity::Policy;
+use crate::sparsity::{LayerRules, Policy};
 use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
@@ -119,38 +120,31 @@ pub fn encode(model: &Model, dataset: &Dataset, max_length: usize) -> Result<Vec
         .collect())
 }
 
-/// The largest sizes of batches of these lengths.
+/// The largest sizes of batches of these examples.
 pub(super) fn sizes_of<'a>(
     batches: impl Iterator<Item = Vec<&'a Encoded>>,
-    policy: &Policy,
+    rules: &LayerRules,
 ) -> Sizes {
-    let block = policy.block() as usize;
     batches.fold(Sizes::default(), |largest, batch| {
-        let blocks = || batch.iter().map(|example| example.ids.len().div_ceil(block));
-        let tokens = batch.iter().map(|example| example.ids.len()).sum::<usize>() as u32;
-        largest.max(Sizes {
-            tokens,
-            sequences: batch.len() as u32,
-            // No more distinct ids than tokens.
-            distinct: tokens,
-            blocks: blocks().sum::<usize>() as u32,
-            pairs: blocks().map(|count| count * count).sum::<usize>() as u32,
-        })
+        let mut offsets = vec![0u32];
+        for example in &batch {
+            offsets.push(offsets[offsets.len() - 1] + example.ids.len() as u32);
+        }
+        // No more distinct ids than tokens.
+        let distinct = offsets[batch.len()] as usize;
+        largest.max(distilbert::sizes(&offsets, distinct, &rules.masks(&offsets)))
     })
 }
 
 /// The forward pass of a model, for batches up to a size.
 pub struct Evaluator {
     executor: Executor,
+    config: Config,
+    rules: LayerRules,
     inputs: Inputs,
-    policy: Policy,
     logits: TensorId,
-    labels: usize,
-}
-
-/// Bytes of the logits of the largest batch, in the unit of buffers.
-fn logits_bytes(largest: Sizes, labels: usize) -> u64 {
-    (u64::from(largest.sequences) * labels as u64 * 4).next_multiple_of(16)
+    attention: Vec<Attention>,
+    pairs: AttentionPairs,
 }
 
 /// What a model says of one sentence.
@@ -165,6 +159,13 @@ pub struct Prediction {
 }
 
 impl Prediction {
+    /// log Σ exp(logits) - logits[label], in float64.
+    pub fn cross_entropy(&self, label: usize) -> f64 {
+        let largest = self.logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = self.logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();
+        sum.ln() + f64::from(largest) - f64::from(self.logits[label])
+    }
+
     fn new(logits: &[f32]) -> Self {
         let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let scaled: Vec<f64> =
@@ -204,13 +205,35 @@ impl Evaluator {
         largest: Sizes,
     ) -> Result<Self> {
         let mut graph = Graph::new();
-        let inputs = Inputs::new(&mut graph);
-        let network = distilbert::network(&mut graph, config, policy, &inputs, false, false)?;
-        let plan = Plan::new(&graph, session.tuning.clone(), largest, &[network.logits])?;
-        let mut executor = Executor::new(session, plan)?;
-        let labels = config.labels.len();
-        executor.reserve(session, UNDER_WAY, logits_bytes(largest, labels))?;
-        Ok(Self { executor, inputs, policy: *policy, logits: network.logits, labels })
+        let rules = policy.evaluation().for_layers(config.layers)?;
+        let inputs = Inputs::new(&mut graph, &rules);
+        let network = distilbert::network(&mut graph, config, &inputs, false, false)?;
+        let (logits, attention) = (network.logits, network.attention);
+        let wanted = AttentionPairs::wanted(config, &attention, &largest);
+        let outputs: Vec<TensorId> =
+            wanted.iter().map(|(visits, _)| *visits).chain([logits]).collect();
+        let plan = Plan::new(&graph, session.tuning.clone(), largest, &outputs)?;
+        let executor = Executor::new(session, plan)?;
+        let pairs = AttentionPairs::default();
+        let config = config.clone();
+        let mut evaluator = Self { executor, config, rules, inputs, logits, attention, pairs };
+        let (count, bytes) = evaluator.results();
+        evaluator.executor.reserve(session, count, bytes)?;
+        Ok(evaluator)
+    }
+
+    /// What comes back from a batch.
+    fn outputs(&self, sizes: &Sizes) -> Vec<(TensorId, usize)> {
+        let logits = sizes.sequences as usize * self.config.labels.len();
+        let wanted = AttentionPairs::wanted(&self.config, &self.attention, sizes);
+        [(self.logits, logits)].into_iter().chain(wanted).collect()
+    }
+
+    /// How many results are under way at a time, and the bytes of the largest.
+    fn results(&self) -> (usize, u64) {
+        let outputs = self.outputs(&self.plan().largest);
+        let largest = outputs.iter().map(|(_, words)| *words as u64 * 4).max().unwrap_or(0);
+        (UNDER_WAY * outputs.len(), largest.next_multiple_of(16))
     }
 
     /// An evaluator that has room for these examples in batches of a size, in their order.
@@ -225,14 +248,16 @@ impl Evaluator {
         batch_size: usize,
     ) -> Result<Self> {
         let batches = examples.chunks(batch_size.max(1)).map(|batch| batch.iter().collect());
-        let largest = sizes_of(batches, policy);
+        let rules = policy.evaluation().for_layers(config.layers)?;
+        let largest = sizes_of(batches, &rules);
         Self::new(session, config, policy, largest)
     }
 
     /// Bytes that evaluation takes on the device, besides the parameters.
     pub fn own_bytes(&self) -> u64 {
         let plan = self.plan();
-        plan.own_bytes() + UNDER_WAY as u64 * logits_bytes(plan.largest, self.labels)
+        let (results, bytes) = self.results();
+        plan.own_bytes() + results as u64 * bytes
     }
 
     /// The plan of the forward pass.
@@ -240,15 +265,23 @@ impl Evaluator {
         self.executor.plan()
     }
 
-    /// Submits the forward pass of a batch and returns at once: its outputs are the logits.
+    /// A batch of sentences, with the masks that evaluation has for them.
+    ///
+    /// # Errors
+    /// As [`crate::data::Batch::pack`].
+    pub fn prepare(&self, sentences: &[&Encoded]) -> Result<Prepared> {
+        Prepared::new(sentences, &self.rules)
+    }
+
+    /// Submits the forward pass of a batch and returns at once: its first output are the logits.
     ///
     /// # Errors
     /// A batch larger than planned for, or an error of the device.
     pub fn submit(&mut self, session: &Session, prepared: &Prepared) -> Result<Pending> {
-        let Prepared { batch, mask } = prepared;
-        let words = self.inputs.words(batch, mask);
-        let outputs = [(self.logits, batch.sequences() * self.labels)];
-        self.executor.run(session, prepared.sizes(), Scalars::default(), &words, &outputs)
+        let words = self.inputs.words(&prepared.batch, &prepared.masks);
+        let sizes = prepared.sizes();
+        let outputs = self.outputs(&sizes);
+        self.executor.run(session, sizes, Scalars::default(), &words, &outputs)
     }
 
     /// Runs the forward pass of a batch, waits for it, and says how long each launch took.
@@ -256,7 +289,7 @@ impl Evaluator {
     /// # Errors
     /// As [`Evaluator::submit`]; an adapter that keeps no time.
     pub fn profile(&mut self, session: &Session, prepared: &Prepared) -> Result<Vec<Timing>> {
-        let words = self.inputs.words(&prepared.batch, &prepared.mask);
+        let words = self.inputs.words(&prepared.batch, &prepared.masks);
         let sizes = prepared.sizes();
         let (_, timings) =
             self.executor.profile(session, sizes, Scalars::default(), &words, &[])?;
@@ -275,28 +308,32 @@ impl Evaluator {
         mut each: impl FnMut(usize),
     ) -> Result<Vec<Prediction>> {
         // Two batches under way: the host packs one while the device computes another.
-        let mut under_way: VecDeque<Pending> = VecDeque::new();
+        let mut under_way: VecDeque<(Pending, Prepared)> = VecDeque::new();
         let mut predictions = Vec::with_capacity(examples.len());
-        let labels = self.labels;
-        let mut finish = |pending: Pending, predictions: &mut Vec<Prediction>| -> Result<()> {
-            let values = pending.wait::<f32>(session)?;
-            predictions.extend(values[0].chunks_exact(labels).map(Prediction::new));
-            each(predictions.len());
-            Ok(())
-        };
-        for batch in examples.chunks(batch_size.max(1)) {
-            let prepared = Prepared::new(&batch.iter().collect::<Vec<_>>(), &self.policy)?;
-            under_way.push_back(self.submit(session, &prepared)?);
-            if under_way.len() >= UNDER_WAY
-                && let Some(pending) = under_way.pop_front()
-            {
-                finish(pending, &mut predictions)?;
+        self.pairs = AttentionPairs::default();
+        let mut batches = examples.chunks(batch_size.max(1));
+        loop {
+            let batch = batches.next();
+            if let Some(batch) = batch {
+                let prepared = self.prepare(&batch.iter().collect::<Vec<_>>())?;
+                under_way.push_back((self.submit(session, &prepared)?, prepared));
             }
-        }
-        for pending in under_way {
-            finish(pending, &mut predictions)?;
+            if under_way.len() < UNDER_WAY && batch.is_some() {
+                continue;
+            }
+            let Some((pending, prepared)) = under_way.pop_front() else { break };
+            let values = pending.wait::<u32>(session)?;
+            let logits: Vec<f32> = values[0].iter().copied().map(f32::from_bits).collect();
+            predictions.extend(logits.chunks_exact(self.config.labels.len()).map(Prediction::new));
+            self.pairs.add(&self.config, &self.rules, &prepared.masks, &values[1..]);
+            each(predictions.len());
         }
         Ok(predictions)
+    }
+
+    /// Pairs of query and key that counted in the last [prediction](Self::predict) or evaluation.
+    pub fn pairs(&self) -> &AttentionPairs {
+        &self.pairs
     }
 
     /// Loss and accuracy over labelled examples.
@@ -310,6 +347,16 @@ impl Evaluator {
         batch_size: usize,
     ) -> Result<Evaluation> {
         let predictions = self.predict(session, examples, batch_size, |_| {})?;
+        Evaluation::of(&predictions, examples)
+    }
+}
+
+impl Evaluation {
+    /// What predictions come to.
+    ///
+    /// # Errors
+    /// An example without a label.
+    pub fn of(predictions: &[Prediction], examples: &[Encoded]) -> Result<Self> {
         let (mut correct, mut loss) = (0usize, 0.0);
         for (prediction, example) in predictions.iter().zip(examples) {
             let label = example.label.ok_or_else(|| {
@@ -317,19 +364,12 @@ impl Evaluator {
                     .remedy("Evaluate on a split with labels, or use `crisp predict`.")
             })? as usize;
             correct += usize::from(prediction.label == label);
-            loss += cross_entropy(&prediction.logits, label);
+            loss += prediction.cross_entropy(label);
         }
         let examples = examples.len();
         let count = examples.max(1) as f64;
-        Ok(Evaluation { accuracy: correct as f64 / count, loss: loss / count, examples })
+        Ok(Self { accuracy: correct as f64 / count, loss: loss / count, examples })
     }
-}
-
-/// log Σ exp(logits) - logits[label], in float64.
-fn cross_entropy(logits: &[f32], label: usize) -> f64 {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();
-    sum.ln() + f64::from(largest) - f64::from(logits[label])
 }
 
 /// The session's moments as tensors, named after the parameters of the session.

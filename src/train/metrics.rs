@@ -1,15 +1,15 @@
 //! `metrics.jsonl`: a line per training step and per evaluation.
 
-use super::{Evaluation, StepResult};
+use super::{Evaluation, StepResult, TRAINING};
 use crate::error::{Error, Result};
 use crate::files;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// A line per training step.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct StepLine {
     /// Counted from 1.
     pub step: u32,
@@ -27,7 +27,54 @@ pub struct StepLine {
     pub seconds: f64,
     /// The part of it in which the host wrote the inputs, recorded the commands and submitted them. (A
     /// software adapter may compute while it is being submitted to.)
+    #[serde(default)]
     pub host_seconds: f64,
+    /// Operations of attention, forward and backward, over the pairs that counted.
+    #[serde(default)]
+    pub attention_operations: u64,
+    /// What dense attention would have taken.
+    #[serde(default)]
+    pub dense_attention_operations: u64,
+}
+
+/// A line per evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationLine {
+    /// The step that it came after.
+    pub step: u32,
+    /// Mean cross-entropy.
+    pub eval_loss: f64,
+    /// Share of sentences classified as labelled.
+    pub eval_accuracy: f64,
+    /// Sentences.
+    pub examples: usize,
+}
+
+/// What `metrics.jsonl` holds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Curves {
+    /// The training steps.
+    pub steps: Vec<StepLine>,
+    /// The evaluations.
+    pub evaluations: Vec<EvaluationLine>,
+}
+
+impl Curves {
+    /// Reads the file; a line that a crash cut short is passed over.
+    ///
+    /// # Errors
+    /// What the operating system refuses.
+    pub fn read(path: &Path) -> Result<Self> {
+        let mut curves = Self::default();
+        for line in files::read_text(path)?.lines() {
+            if let Ok(step) = serde_json::from_str(line) {
+                curves.steps.push(step);
+            } else if let Ok(evaluation) = serde_json::from_str(line) {
+                curves.evaluations.push(evaluation);
+            }
+        }
+        Ok(curves)
+    }
 }
 
 /// The open file.
@@ -85,28 +132,19 @@ impl Metrics {
     /// # Errors
     /// What the operating system refuses.
     pub fn evaluation(&mut self, step: u32, result: &Evaluation) -> Result<()> {
-        self.line(&serde_json::json!({
-            "step": step,
-            "eval_loss": result.loss,
-            "eval_accuracy": result.accuracy,
-            "examples": result.examples,
-        }))
-    }
-
-    /// The losses of the training steps in a file, by step.
-    #[cfg(test)]
-    fn steps(path: &Path) -> Vec<u64> {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        text.lines()
-            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-            .filter_map(|line| line["step"].as_u64())
-            .collect()
+        self.line(&EvaluationLine {
+            step,
+            eval_loss: result.loss,
+            eval_accuracy: result.accuracy,
+            examples: result.examples,
+        })
     }
 }
 
 impl StepLine {
     /// The line of a step's result.
-    pub fn new(step: u32, result: StepResult) -> Self {
+    pub fn new(step: u32, result: &StepResult, head_dim: usize) -> Self {
+        let layers = result.pairs.operations(head_dim, TRAINING);
         Self {
             step,
             epoch: 0.0,
@@ -116,6 +154,8 @@ impl StepLine {
             tokens: 0,
             seconds: 0.0,
             host_seconds: 0.0,
+            attention_operations: layers.iter().map(|layer| layer[0]).sum(),
+            dense_attention_operations: layers.iter().map(|layer| layer[1]).sum(),
         }
     }
 }
@@ -123,6 +163,7 @@ impl StepLine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::AttentionPairs;
 
     #[test]
     fn a_resumed_file_keeps_what_was_before_and_drops_a_cut_line() {
@@ -130,14 +171,19 @@ mod tests {
         let path = directory.path().join("metrics.jsonl");
         let mut metrics = Metrics::open(&path, 0).unwrap();
         for step in 1..=5 {
-            let result = StepResult { loss: 0.5, grad_norm: 1.0 };
-            metrics.step(&StepLine::new(step, result)).unwrap();
+            let pairs = AttentionPairs { all: 10, kept: vec![vec![2; 3]; 4] };
+            let result = StepResult { loss: 0.5, grad_norm: 1.0, pairs };
+            metrics.step(&StepLine::new(step, &result, 5)).unwrap();
         }
         metrics.file.write_all(b"{\"step\": 2, \"lo").unwrap();
         drop(metrics);
         drop(Metrics::open(&path, 3).unwrap());
-        assert_eq!(Metrics::steps(&path), [1, 2, 3]);
+        let steps = Curves::read(&path).unwrap().steps;
+        assert_eq!(steps.iter().map(|line| line.step).collect::<Vec<_>>(), [1, 2, 3]);
+        // 14 operations for each of 2 of 10 pairs, in 3 heads of 5 components, in 4 layers.
+        assert_eq!(steps[0].attention_operations, 14 * 2 * 3 * 5 * 4);
+        assert_eq!(steps[0].dense_attention_operations, 14 * 10 * 3 * 5 * 4);
         drop(Metrics::open(&path, 0).unwrap());
-        assert!(Metrics::steps(&path).is_empty());
+        assert_eq!(Curves::read(&path).unwrap(), Curves::default());
     }
 }

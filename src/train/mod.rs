@@ -1,5 +1,6 @@
 //! Training and evaluation: the loop, its schedule, what it writes and how it goes on.
 
+mod attention_pairs;
 mod batches;
 mod evaluator;
 mod metrics;
@@ -9,6 +10,7 @@ mod settings;
 mod trainer;
 mod training_run;
 
+pub use attention_pairs::{AttentionPairs, FORWARD, TRAINING};
 pub use batches::{Batches, Prepared};
 pub use evaluator::{Evaluation, Evaluator, Model, Prediction, encode, load_model};
 pub use schedule::Schedule;

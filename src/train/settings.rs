@@ -28,6 +28,9 @@ pub struct Settings {
     pub clip: f32,
     /// Overrides every dropout probability of the model.
     pub dropout: Option<f32>,
+    /// Overrides the model's dropout of attention weights, also where `dropout` is given.
+    #[serde(default)]
+    pub attention_dropout: Option<f32>,
     /// Data order, fresh weights and dropout follow from it.
     pub seed: u64,
     /// A new order of the training set in each epoch.
@@ -51,7 +54,7 @@ impl Default for Settings {
     /// The recipe for fine-tuning a pretrained model.
     fn default() -> Self {
         Self {
-            sparsity: Policy::Dense.to_string(),
+            sparsity: Policy::dense().to_string(),
             epochs: 3,
             max_steps: None,
             batch_size: 32,
@@ -61,6 +64,7 @@ impl Default for Settings {
             weight_decay: 0.01,
             clip: 1.0,
             dropout: None,
+            attention_dropout: None,
             seed: 42,
             shuffle: true,
             max_train_samples: None,
@@ -120,8 +124,12 @@ impl Settings {
                 return refuse(name, value.to_string(), "a number of 0 or more");
             }
         }
-        if let Some(dropout) = self.dropout.filter(|p| !(0.0..1.0).contains(p)) {
-            return refuse("dropout", dropout.to_string(), "in [0, 1)");
+        for (name, value) in
+            [("dropout", self.dropout), ("attention-dropout", self.attention_dropout)]
+        {
+            if let Some(dropout) = value.filter(|p| !(0.0..1.0).contains(p)) {
+                return refuse(name, dropout.to_string(), "in [0, 1)");
+            }
         }
         for (name, value) in [("eval-every", self.eval_every), ("save-every", self.save_every)] {
             if value == Some(0) {
@@ -175,6 +183,7 @@ pub struct SettingsFile {
     pub weight_decay: Option<f32>,
     pub clip: Option<f32>,
     pub dropout: Option<f32>,
+    pub attention_dropout: Option<f32>,
     pub seed: Option<u64>,
     pub shuffle: Option<bool>,
     pub max_train_samples: Option<usize>,
@@ -214,6 +223,7 @@ impl SettingsFile {
             weight_decay: self.weight_decay.or(other.weight_decay),
             clip: self.clip.or(other.clip),
             dropout: self.dropout.or(other.dropout),
+            attention_dropout: self.attention_dropout.or(other.attention_dropout),
             seed: self.seed.or(other.seed),
             shuffle: self.shuffle.or(other.shuffle),
             max_train_samples: self.max_train_samples.or(other.max_train_samples),
@@ -246,6 +256,7 @@ impl SettingsFile {
             weight_decay: given.weight_decay.unwrap_or(recipe.weight_decay),
             clip: given.clip.unwrap_or(recipe.clip),
             dropout: given.dropout.or(recipe.dropout),
+            attention_dropout: given.attention_dropout.or(recipe.attention_dropout),
             seed: given.seed.unwrap_or(recipe.seed),
             shuffle: given.shuffle.unwrap_or(recipe.shuffle),
             max_train_samples: given.max_train_samples.or(recipe.max_train_samples),

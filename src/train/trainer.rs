@@ -1,7 +1,7 @@
 //! One training step on the device: forward, backward, clip, AdamW, as a single plan.
 
-use super::Settings;
 use super::batches::Prepared;
+use super::{AttentionPairs, Settings};
 use crate::error::{Error, Result};
 use crate::graph::{Executor, Graph, Pending, Place, Plan, Session, Timing, gradients, ops};
 use crate::kernels::optimizer::AdamW;
@@ -9,8 +9,8 @@ use crate::kernels::tune::Tuning;
 use crate::kernels::{Scalars, Sizes, TensorId};
 use crate::model::Config;
 use crate::model::checkpoint::Tensor;
-use crate::model::distilbert::{self, Inputs, Parameter};
-use crate::sparsity::Policy;
+use crate::model::distilbert::{self, Attention, Inputs, Parameter};
+use crate::sparsity::{LayerRules, Policy};
 use std::collections::HashMap;
 
 /// β₁ and β₂ and ε of AdamW.
@@ -20,9 +20,8 @@ const EPSILON: f32 = 1e-8;
 
 /// Steps submitted before the oldest one's loss is waited for.
 pub const UNDER_WAY: usize = 2;
-/// What comes back from each: loss and norm.
+/// What comes back from each: loss and norm, and perhaps more.
 const RESULTS: usize = 2;
-const RESULT_BYTES: u64 = 16;
 
 /// Bytes that training takes on the device: as planned, and as allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,29 +39,36 @@ pub struct Memory {
 /// A model that can be trained.
 pub struct Trainer {
     executor: Executor,
+    config: Config,
+    rules: LayerRules,
     inputs: Inputs,
     loss: TensorId,
     norm: TensorId,
+    attention: Vec<Attention>,
     gradients: Vec<TensorId>,
     parameters: Vec<Parameter>,
 }
 
 /// What a step says of itself.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StepResult {
     /// Mean cross-entropy of the batch, before the update.
     pub loss: f32,
     /// Global gradient norm, before clipping.
     pub grad_norm: f32,
+    /// Pairs of query and key that counted.
+    pub pairs: AttentionPairs,
 }
 
 /// A training step in a graph, lowered, and where its results are.
 pub struct TrainingPlan {
     /// The commands of a step.
     pub plan: Plan,
+    rules: LayerRules,
     inputs: Inputs,
     loss: TensorId,
     norm: TensorId,
+    attention: Vec<Attention>,
     gradients: Vec<TensorId>,
 }
 
@@ -79,15 +85,10 @@ impl TrainingPlan {
         largest: Sizes,
     ) -> Result<Self> {
         let mut graph = Graph::new();
-        let inputs = Inputs::new(&mut graph);
-        let network = distilbert::network(
-            &mut graph,
-            config,
-            policy,
-            &inputs,
-            true,
-            *checkpoint_activations,
-        )?;
+        let rules = policy.training().for_layers(config.layers)?;
+        let inputs = Inputs::new(&mut graph, &rules);
+        let network =
+            distilbert::network(&mut graph, config, &inputs, true, *checkpoint_activations)?;
         let loss = ops::cross_entropy(&mut graph, network.logits, inputs.labels())?;
         let found = gradients(&mut graph, loss, None)?;
         let gradients: Vec<TensorId> = network
@@ -115,8 +116,11 @@ impl TrainingPlan {
         }
         let mut outputs = vec![loss, norm];
         outputs.extend(&gradients);
+        let attention = network.attention;
+        let wanted = AttentionPairs::wanted(config, &attention, &largest);
+        outputs.extend(wanted.iter().map(|(visits, _)| *visits));
         let plan = Plan::new(&graph, tuning.clone(), largest, &outputs)?;
-        Ok(Self { plan, inputs, loss, norm, gradients })
+        Ok(Self { plan, rules, inputs, loss, norm, attention, gradients })
     }
 }
 
@@ -133,12 +137,16 @@ impl Trainer {
         settings: &Settings,
         largest: Sizes,
     ) -> Result<Self> {
-        let TrainingPlan { plan, inputs, loss, norm, gradients } =
+        let TrainingPlan { plan, rules, inputs, loss, norm, attention, gradients } =
             TrainingPlan::new(config, policy, settings, &session.tuning, largest)?;
-        let mut executor = Executor::new(session, plan)?;
-        executor.reserve(session, UNDER_WAY * RESULTS, RESULT_BYTES)?;
+        let executor = Executor::new(session, plan)?;
         let parameters = distilbert::parameters(config);
-        Ok(Self { executor, inputs, loss, norm, gradients, parameters })
+        let config = config.clone();
+        let mut trainer =
+            Self { executor, config, rules, inputs, loss, norm, attention, gradients, parameters };
+        let (count, bytes) = trainer.results();
+        trainer.executor.reserve(session, count, bytes)?;
+        Ok(trainer)
     }
 
     /// Submits a step and returns at once.
@@ -151,7 +159,20 @@ impl Trainer {
         prepared: &Prepared,
         scalars: Scalars,
     ) -> Result<Pending> {
-        self.run(session, prepared, scalars, &[(self.loss, 1), (self.norm, 2)])
+        self.run(session, prepared, scalars, &self.outputs(&prepared.sizes()))
+    }
+
+    /// What comes back from every step.
+    fn outputs(&self, sizes: &Sizes) -> Vec<(TensorId, usize)> {
+        let wanted = AttentionPairs::wanted(&self.config, &self.attention, sizes);
+        [(self.loss, 1), (self.norm, 2)].into_iter().chain(wanted).collect()
+    }
+
+    /// How many results are under way at a time, and the bytes of the largest.
+    fn results(&self) -> (usize, u64) {
+        let outputs = self.outputs(&self.plan().largest);
+        let largest = outputs.iter().map(|(_, words)| *words as u64 * 4).max().unwrap_or(0);
+        (UNDER_WAY * outputs.len(), largest.next_multiple_of(16))
     }
 
     fn run(
@@ -161,21 +182,28 @@ impl Trainer {
         scalars: Scalars,
         outputs: &[(TensorId, usize)],
     ) -> Result<Pending> {
-        let Prepared { batch, mask } = prepared;
-        let words = self.inputs.words(batch, mask);
+        let words = self.inputs.words(&prepared.batch, &prepared.masks);
         self.executor.run(session, prepared.sizes(), scalars, &words, outputs)
     }
 
-    /// Waits for a step.
+    /// Waits for a step on this batch.
     ///
     /// # Errors
     /// The device failed.
-    pub fn finish(session: &Session, pending: Pending) -> Result<StepResult> {
-        let values = pending.wait::<f32>(session)?;
-        Ok(StepResult { loss: values[0][0], grad_norm: values[1][0] })
+    pub fn finish(
+        &self,
+        session: &Session,
+        pending: Pending,
+        prepared: &Prepared,
+    ) -> Result<StepResult> {
+        let values = pending.wait::<u32>(session)?;
+        let mut pairs = AttentionPairs::default();
+        pairs.add(&self.config, &self.rules, &prepared.masks, &values[RESULTS..]);
+        let of = |result: usize| f32::from_bits(values[result][0]);
+        Ok(StepResult { loss: of(0), grad_norm: of(1), pairs })
     }
 
-    /// Runs one step and returns, besides its result, the gradient of every tensor of the
+    /// Runs one step and returns, besides its result (without its pairs), the gradient of every tensor of the
     /// checkpoint, before clipping.
     ///
     /// # Errors
@@ -189,11 +217,12 @@ impl Trainer {
         let mut outputs = vec![(self.loss, 1), (self.norm, 2)];
         outputs.extend(self.gradients.iter().zip(&self.parameters).map(|(id, p)| (*id, p.count())));
         let values = self.run(session, prepared, scalars, &outputs)?.wait::<f32>(session)?;
-        let result = StepResult { loss: values[0][0], grad_norm: values[1][0] };
+        let pairs = AttentionPairs::default();
+        let result = StepResult { loss: values[0][0], grad_norm: values[1][0], pairs };
         let gradients = self
             .parameters
             .iter()
-            .zip(&values[2..])
+            .zip(&values[RESULTS..])
             .flat_map(|(parameter, values)| parameter.scatter(values))
             .collect();
         Ok((result, gradients))
@@ -209,9 +238,10 @@ impl Trainer {
         prepared: &Prepared,
         scalars: Scalars,
     ) -> Result<(Pending, Vec<Timing>)> {
-        let words = self.inputs.words(&prepared.batch, &prepared.mask);
+        let words = self.inputs.words(&prepared.batch, &prepared.masks);
         let sizes = prepared.sizes();
-        self.executor.profile(session, sizes, scalars, &words, &[(self.loss, 1), (self.norm, 2)])
+        let outputs = self.outputs(&sizes);
+        self.executor.profile(session, sizes, scalars, &words, &outputs)
     }
 
     /// The plan of a step.
@@ -222,12 +252,12 @@ impl Trainer {
     /// Bytes that training takes on the device.
     pub fn memory(&self) -> Memory {
         let plan = self.plan();
+        let (results, bytes) = self.results();
         let largest = self.parameters.iter().map(|parameter| parameter.count() as u64 * 4).max();
         Memory {
             parameters: plan.total_bytes(Place::Session),
             activations: plan.total_bytes(Place::Slot(0)),
-            others: plan.own_bytes() - plan.total_bytes(Place::Slot(0))
-                + (UNDER_WAY * RESULTS) as u64 * RESULT_BYTES,
+            others: plan.own_bytes() - plan.total_bytes(Place::Slot(0)) + results as u64 * bytes,
             saving: largest.unwrap_or(0).max(4).next_multiple_of(16),
         }
     }

@@ -1,6 +1,6 @@
 //! The training loop: from a model and a data set to a run directory.
 
-use super::batches::Batches;
+use super::batches::{Batches, Prepared};
 use super::evaluator::{Evaluator, encode};
 use super::metrics::{Metrics, StepLine};
 use super::run_directory::{Progress, RunDirectory, write_json};
@@ -103,7 +103,7 @@ struct Submitted {
     pending: Pending,
     step: u32,
     learning_rate: f32,
-    tokens: usize,
+    prepared: Prepared,
     host_seconds: f64,
 }
 
@@ -133,6 +133,9 @@ pub fn train(
         trained.attention_dropout = dropout;
         trained.classifier_dropout = dropout;
     }
+    if let Some(dropout) = settings.attention_dropout {
+        trained.attention_dropout = dropout;
+    }
     task.train.truncate(settings.max_train_samples.unwrap_or(usize::MAX));
     task.validation.truncate(settings.max_eval_samples.unwrap_or(usize::MAX));
     let examples = encode(&task.model, &task.train, settings.max_length)?;
@@ -150,7 +153,7 @@ pub fn train(
         warmup: settings.warmup_steps.unwrap_or((f64::from(total) * 0.06).round() as u32),
         total,
     };
-    let mut batches = Batches::new(&examples, &settings)?;
+    let mut batches = Batches::new(&examples, &settings, trained.layers)?;
     let per_epoch = batches.per_epoch();
 
     let directory = RunDirectory { path: task.output.clone() };
@@ -193,13 +196,14 @@ pub fn train(
     let mut last_arrival = Instant::now();
     let mut under_way: VecDeque<Submitted> = VecDeque::new();
     let mut last_evaluation = None;
+    let head_dim = trained.head_dim();
     let mut finish = |submitted: Submitted,
-                      session: &Session,
+                      (trainer, session): (&Trainer, &Session),
                       metrics: &mut Metrics,
                       on: &mut dyn FnMut(Event)|
      -> Result<()> {
-        let result = Trainer::finish(session, submitted.pending)?;
-        let StepResult { loss, grad_norm } = result;
+        let result = trainer.finish(session, submitted.pending, &submitted.prepared)?;
+        let StepResult { loss, grad_norm, .. } = result;
         if !loss.is_finite() || !grad_norm.is_finite() {
             return Err(Error::input(format!(
                 "the loss is {loss} and the gradient norm {grad_norm} at step {}",
@@ -210,10 +214,10 @@ pub fn train(
         let line = StepLine {
             epoch: f64::from(submitted.step) / f64::from(per_epoch),
             learning_rate: submitted.learning_rate,
-            tokens: submitted.tokens,
+            tokens: submitted.prepared.batch.tokens(),
             seconds: last_arrival.elapsed().as_secs_f64(),
             host_seconds: submitted.host_seconds,
-            ..StepLine::new(submitted.step, result)
+            ..StepLine::new(submitted.step, &result, head_dim)
         };
         last_arrival = Instant::now();
         metrics.step(&line)?;
@@ -241,7 +245,7 @@ pub fn train(
                 pending,
                 step,
                 learning_rate,
-                tokens: prepared.batch.tokens(),
+                prepared,
                 host_seconds: host.elapsed().as_secs_f64(),
             });
             progress.step = step;
@@ -253,7 +257,7 @@ pub fn train(
             let keep = if evaluates || saves || stops { 0 } else { UNDER_WAY - 1 };
             while under_way.len() > keep {
                 if let Some(submitted) = under_way.pop_front() {
-                    finish(submitted, session, &mut metrics, on)?;
+                    finish(submitted, (&trainer, session), &mut metrics, on)?;
                 }
             }
             progress.seconds = before + started.elapsed().as_secs_f64();

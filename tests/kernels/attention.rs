@@ -7,7 +7,7 @@ use crisp::kernels::attention::Heads;
 use crisp::kernels::mask::{Mask, bits_words};
 use crisp::kernels::pointwise::Dropout;
 use crisp::kernels::{Scalars, Size, Symbol, Target, TensorId};
-use crisp::sparsity::{BlockMask, Policy};
+use crisp::sparsity::{Block, BlockMask, Policy, Rule};
 
 /// Attention of one batch in float64, over explicit masks.
 pub struct Reference {
@@ -165,7 +165,7 @@ pub fn qkv_shape(heads: Heads) -> [Size; 2] {
 }
 
 /// The masks of all heads, with what the device wrote for them.
-pub fn expand(mask: &BlockMask, heads: Heads, lists: &[u32], bits: &[u32]) -> Vec<Vec<bool>> {
+pub fn expand(mask: &BlockMask, heads: Heads, visits: &[u32], bits: &[u32]) -> Vec<Vec<bool>> {
     // Heads share what the device did not write.
     let of_head = |words: &[u32], head: usize| {
         let stride = words.len() / heads.count as usize;
@@ -173,8 +173,10 @@ pub fn expand(mask: &BlockMask, heads: Heads, lists: &[u32], bits: &[u32]) -> Ve
     };
     (0..heads.count as usize)
         .map(|head| {
-            let lists = if lists.is_empty() { mask.lists.clone() } else { of_head(lists, head) };
-            mask.expand(&lists, &of_head(bits, head))
+            let visits =
+                if visits.is_empty() { mask.visits.clone() } else { of_head(visits, head) };
+            let bits = if bits.is_empty() { mask.bits.clone() } else { of_head(bits, head) };
+            mask.expand(&visits, &bits)
         })
         .collect()
 }
@@ -198,21 +200,21 @@ fn check_policy(
     trial.scalars = Scalars { seed: 0xfeed_0000_0042, step: 3, learning_rate: 0.0 };
     let qkv = trial.floats("qkv", qkv_shape(heads), &qkv_values);
     let inputs = trial.mask_inputs(&packed.mask);
-    let mask = ops::mask(&mut trial.graph, &policy, heads, qkv, inputs).unwrap();
+    let mask = ops::mask(&mut trial.graph, packed.followed(), heads, qkv, inputs).unwrap();
     let out = ops::attention(&mut trial.graph, heads, dropout, mask, qkv).unwrap();
     let found = trial.gradients(out, &dout_values);
     let mut outputs = vec![out, found[&qkv]];
-    let of_device = match policy {
-        Policy::Dense => None,
-        Policy::Topk { .. } => mask.bits,
-        Policy::BlockTopk { .. } => Some(mask.lists),
+    let of_device = match packed.followed().0 {
+        Rule::Dense | Rule::Local { .. } => None,
+        Rule::Topk { .. } | Rule::Random { .. } => mask.bits,
+        Rule::BlockTopk { .. } => Some(mask.visits),
     };
     outputs.extend(of_device);
     for target in TARGETS {
         let mut got = trial.run_words(session, target, &outputs);
         let chosen = of_device.map(|_| got.pop().unwrap()).unwrap_or_default();
-        let masks = match policy {
-            Policy::BlockTopk { .. } => expand(&packed.mask, heads, &chosen, &[]),
+        let masks = match packed.followed().0 {
+            Rule::BlockTopk { .. } => expand(&packed.mask, heads, &chosen, &[]),
             _ => expand(&packed.mask, heads, &[], &chosen),
         };
         let factors =
@@ -279,7 +281,30 @@ fn block_topk_attention_and_its_gradient() {
 #[test]
 fn attention_with_dropout_and_its_gradient() {
     let dropout = Dropout { probability: 0.3, site: 9 };
-    check_policies(&["dense", "topk:0.5", "block-topk:0.6,block=8"], Some(dropout));
+    check_policies(&["dense", "topk:0.5", "block-topk:0.6,block=8", "local:5"], Some(dropout));
+    check_policies(&["random:0.5"], Some(dropout));
+}
+
+#[test]
+fn local_attention_and_its_gradient() {
+    check_policies(&["local:0", "local:5", "local:16,global", "local:100"], None);
+}
+
+#[test]
+fn random_attention_and_its_gradient() {
+    check_policies(&["random:0.5", "random:0.8", "random:0.5,over=20,seed=3"], None);
+}
+
+/// More blocks than a word of visits has bits.
+#[test]
+fn attention_of_a_long_sentence_and_its_gradient() {
+    let mut session = session();
+    let heads = Heads { count: 2, dim: 8 };
+    for policy in ["dense", "block-topk:0.9,block=4", "local:7,global", "topk:0.9", "random:0.9"] {
+        for lengths in [&[530][..], &[3, 300, 129]] {
+            check_policy(&mut session, lengths, heads, policy, None);
+        }
+    }
 }
 
 /// Without outliers nothing cancels: each element is as exact as the tensor's typical one.
@@ -288,17 +313,17 @@ fn attention_of_ordinary_values() {
     let mut session = session();
     for heads in HEADS {
         let mut random = Random(65);
-        let packed = Packed::new(&LENGTHS, &Policy::Dense, 10, &mut random);
+        let packed = Packed::new(&LENGTHS, &Policy::dense(), 10, &mut random);
         let count = packed.tokens();
         let width = (heads.count * heads.dim) as usize;
         let (qkv_values, dout) = (random.normals(count * 3 * width), random.normals(count * width));
         let mut trial = Trial::new(packed.sizes);
         let qkv = trial.floats("qkv", qkv_shape(heads), &qkv_values);
         let inputs = trial.mask_inputs(&packed.mask);
-        let mask = ops::mask(&mut trial.graph, &Policy::Dense, heads, qkv, inputs).unwrap();
+        let mask = ops::mask(&mut trial.graph, packed.followed(), heads, qkv, inputs).unwrap();
         let outputs = attention_and_gradient(&mut trial, heads, mask, qkv, &dout);
         let got = trial.run(&mut session, Target::Gpu, &outputs);
-        let dense = packed.mask.expand(&packed.mask.lists, &[]);
+        let dense = packed.mask.expand(&packed.mask.visits, &[]);
         let masks = vec![dense; heads.count as usize];
         let reference = Reference { heads, tokens: count, masks, factors: None };
         let (qkv64, dout64) = (wide(&qkv_values), wide(&dout));
@@ -328,12 +353,12 @@ fn dropping_with_probability_zero_changes_no_bit() {
     let mut session = session();
     let heads = Heads { count: 3, dim: 6 };
     let mut random = Random(61);
-    let packed = Packed::new(&LENGTHS, &Policy::Dense, 10, &mut random);
+    let packed = Packed::new(&LENGTHS, &Policy::dense(), 10, &mut random);
     let mut trial = Trial::new(packed.sizes);
     let qkv_values = random_qkv(heads, packed.tokens(), &mut random);
     let qkv = trial.floats("qkv", qkv_shape(heads), &qkv_values);
     let inputs = trial.mask_inputs(&packed.mask);
-    let mask = ops::mask(&mut trial.graph, &Policy::Dense, heads, qkv, inputs).unwrap();
+    let mask = ops::mask(&mut trial.graph, packed.followed(), heads, qkv, inputs).unwrap();
     let zero = Some(Dropout { probability: 0.0, site: 1 });
     let dropped = ops::attention(&mut trial.graph, heads, zero, mask, qkv).unwrap();
     let plain = ops::attention(&mut trial.graph, heads, None, mask, qkv).unwrap();
@@ -341,66 +366,62 @@ fn dropping_with_probability_zero_changes_no_bit() {
     assert!(got[0] == got[1]);
 }
 
-/// A mask that the test has written: lists and bits of each head, as inputs.
+/// A mask that the test has written: visits and bits of each head, as inputs.
 struct HandMade {
-    lists: Vec<u32>,
-    transposed: Vec<u32>,
+    /// The blocks, with the numbers of their first pairs. All heads share them, and visit the same pairs.
+    blocks: Vec<Block>,
+    visits: Vec<u32>,
     bits: Vec<u32>,
 }
 
 impl HandMade {
-    /// `entries(head, query block, key block)`: whether the pair is visited, and if only in part the
-    /// bits of each of its rows.
+    /// `visited(query block, key block)`: whether the pair is visited; `rows(head)`: the bits of each row of
+    /// one that is.
     fn new(
         mask: &BlockMask,
         heads: Heads,
-        mut entries: impl FnMut(u32, u32, u32) -> Option<Option<Vec<u32>>>,
+        mut visited: impl FnMut(u32, u32) -> bool,
+        mut rows: impl FnMut(u32) -> Vec<u32>,
     ) -> Self {
-        let list_words = mask.lists.len();
-        let bits_words = (mask.pair_count() * mask.block) as usize;
-        let count = heads.count as usize;
-        let mut made = Self {
-            lists: vec![0; count * list_words],
-            transposed: vec![0; count * list_words],
-            bits: vec![0; count * bits_words],
-        };
-        let block = |index: u32| &mask.blocks[index as usize * 8..][..8];
-        let push = |lists: &mut [u32], head: usize, at: u32, entry: u32| {
-            let list = head * list_words + block(at)[6] as usize + at as usize;
-            lists[list] += 1;
-            lists[list + lists[list] as usize] = entry;
-        };
-        for head in 0..heads.count {
-            for query in 0..mask.block_count() {
-                let [first, blocks, first_pair] =
-                    [block(query)[4], block(query)[5], block(query)[6]];
-                for key in first..first + blocks {
-                    let Some(partial) = entries(head, query, key) else { continue };
-                    let flag = if partial.is_some() { BlockMask::PARTIAL } else { 0 };
-                    push(&mut made.lists, head as usize, query, key | flag);
-                    push(&mut made.transposed, head as usize, key, query | flag);
-                    let pair = (first_pair + key - first) as usize;
-                    let to = head as usize * bits_words + pair * mask.block as usize;
-                    for (row, word) in partial.into_iter().flatten().enumerate() {
-                        made.bits[to + row] = word;
-                    }
-                }
+        let mut made =
+            Self { blocks: mask.blocks.clone(), visits: vec![0; mask.visits.len()], bits: vec![] };
+        let mut pairs = 0;
+        for (query, block) in made.blocks.iter_mut().enumerate() {
+            block.pairs_first = pairs;
+            for key in (0..block.blocks)
+                .filter(|key| visited(query as u32, block.blocks_first + key))
+                .collect::<Vec<_>>()
+            {
+                made.visits[(block.visits_first + key / 32) as usize] |= 1 << (key % 32);
+                pairs += 1;
             }
         }
+        let words = (mask.pair_count() * mask.block) as usize;
+        for head in 0..heads.count {
+            let before = made.bits.len();
+            (0..pairs).for_each(|_| made.bits.extend(rows(head)));
+            made.bits.resize(before + words, 0);
+        }
+        made.visits = made.visits.repeat(heads.count as usize);
         made
     }
 
+    /// The masks of all heads.
+    fn expand(&self, mask: &BlockMask, heads: Heads) -> Vec<Vec<bool>> {
+        let mask = BlockMask { blocks: self.blocks.clone(), ..mask.clone() };
+        expand(&mask, heads, &self.visits, &self.bits)
+    }
+
     fn inputs(&self, trial: &mut Trial, mask: &BlockMask, heads: Heads) -> Mask {
-        let shared = trial.mask_inputs(mask);
+        let shape = [Symbol::Blocks.into(), Size::from(Block::WORDS)];
         let count = Size::from(heads.count);
-        let list_words = Size::from(Symbol::ListWords);
+        let visits = Size::from(Symbol::Visits);
         let words = bits_words(mask.block);
         Mask {
-            blocks: shared.blocks,
-            lists: trial.words("own lists", [count, list_words], &self.lists),
-            transposed: trial.words("own transposed", [count, list_words], &self.transposed),
+            blocks: trial.words("own blocks", shape, bytemuck::cast_slice(&self.blocks)),
+            visits: trial.words("own visits", [count, visits], &self.visits),
             bits: Some(trial.words("own bits", [count, words], &self.bits)),
-            list_stride: list_words,
+            visits_stride: visits,
             bits_stride: words,
             block: mask.block,
         }
@@ -426,15 +447,15 @@ fn a_mask_of_all_pairs_gives_the_dense_result_bit_for_bit() {
     let mut random = Random(62);
     for heads in HEADS {
         for policy in ["block-topk:0.5,block=8", "dense", "block-topk:0.5,block=32"] {
-            // The policy only gives the size of the blocks: its lists are those of a dense mask.
+            // The policy only gives the size of the blocks: its visits are those of a dense mask.
             let policy: Policy = policy.parse().unwrap();
             let packed = Packed::new(&LENGTHS, &policy, 10, &mut random);
             let qkv_values = random_qkv(heads, packed.tokens(), &mut random);
             let width = (heads.count * heads.dim) as usize;
             let dout = random.outliers(packed.tokens() * width, 60.0);
-            let all = HandMade::new(&packed.mask, heads, |_, _, _| {
-                Some(Some(vec![u32::MAX; 32.min(policy.block() as usize)]))
-            });
+            let block = packed.rules.block;
+            let all =
+                HandMade::new(&packed.mask, heads, |_, _| true, |_| vec![u32::MAX; block as usize]);
 
             let mut trial = Trial::new(packed.sizes);
             let qkv = trial.floats("qkv", qkv_shape(heads), &qkv_values);
@@ -442,19 +463,18 @@ fn a_mask_of_all_pairs_gives_the_dense_result_bit_for_bit() {
             let shared = trial.mask_inputs(&packed.mask);
             let dense = Mask {
                 blocks: shared.blocks,
-                lists: shared.lists,
-                transposed: shared.transposed,
+                visits: shared.visits,
                 bits: None,
-                list_stride: 0u32.into(),
+                visits_stride: 0u32.into(),
                 bits_stride: 0u32.into(),
-                block: policy.block(),
+                block,
             };
             let own = attention_and_gradient(&mut trial, heads, own, qkv, &dout);
             let dense = attention_and_gradient(&mut trial, heads, dense, qkv, &dout);
             let outputs = [own[0], dense[0], own[1], dense[1]];
             let got = trial.run_words(&mut session, Target::Gpu, &outputs);
-            assert!(got[0] == got[1], "{heads:?} block {}: out", policy.block());
-            assert!(got[2] == got[3], "{heads:?} block {}: gradient", policy.block());
+            assert!(got[0] == got[1], "{heads:?} block {block}: out");
+            assert!(got[2] == got[3], "{heads:?} block {block}: gradient");
         }
     }
 }
@@ -473,21 +493,23 @@ fn any_mask_and_rows_without_keys() {
             let qkv_values = random_qkv(heads, count, &mut random);
             let width = (heads.count * heads.dim) as usize;
             let dout = random.outliers(count * width, 60.0);
-            let made = HandMade::new(&packed.mask, heads, |_, query, _| {
-                let row = |random: &mut Random| match random.below(3) {
-                    0 => 0,
-                    1 => random.bits() as u32,
-                    _ => (random.bits() & random.bits()) as u32,
-                };
+            let mut chance = Random(66);
+            let row = |random: &mut Random| match random.below(3) {
+                0 => 0,
+                1 => random.bits() as u32,
+                _ => (random.bits() & random.bits()) as u32,
+            };
+            let made = HandMade::new(
+                &packed.mask,
+                heads,
                 // The first block, a sentence of one token, visits nothing at all.
-                match random.below(4) {
-                    _ if query == 0 => None,
-                    0 => None,
-                    1 => Some(None),
-                    _ => Some(Some((0..block).map(|_| row(&mut random)).collect())),
-                }
-            });
-            let masks = expand(&packed.mask, heads, &made.lists, &made.bits);
+                |query, _| query > 0 && chance.below(4) > 0,
+                |_| match random.below(3) {
+                    0 => vec![u32::MAX; block as usize],
+                    _ => (0..block).map(|_| row(&mut random)).collect(),
+                },
+            );
+            let masks = made.expand(&packed.mask, heads);
             let empty = |head: usize, query: usize| {
                 masks[head][query * count..][..count].iter().all(|kept| !kept)
             };
@@ -521,9 +543,9 @@ fn any_mask_and_rows_without_keys() {
 fn the_reference_of_attention_agrees_with_differences() {
     let heads = Heads { count: 2, dim: 3 };
     let mut random = Random(64);
-    let packed = Packed::new(&[1, 4, 3], &Policy::Dense, 10, &mut random);
+    let packed = Packed::new(&[1, 4, 3], &Policy::dense(), 10, &mut random);
     let count = packed.tokens();
-    let dense = packed.mask.expand(&packed.mask.lists, &[]);
+    let dense = packed.mask.expand(&packed.mask.visits, &[]);
     let masks =
         (0..2).map(|_| dense.iter().map(|kept| *kept && random.below(3) > 0).collect()).collect();
     let settings = Dropout { probability: 0.25, site: 1 };

@@ -47,7 +47,7 @@ fn embedding_and_its_gradient() {
         (&LENGTHS, 5, 65, 65),
         (&LENGTHS, 1000, 128, 768),
     ] {
-        let packed = Packed::new(lengths, &Policy::Dense, vocabulary, &mut random);
+        let packed = Packed::new(lengths, &Policy::dense(), vocabulary, &mut random);
         let count = packed.tokens() * columns;
         let word_values = random.outliers(vocabulary * columns, 100.0);
         let position_values = random.outliers(positions * columns, 100.0);
@@ -88,7 +88,7 @@ fn embedding_and_its_gradient() {
 fn rows_of_words_that_do_not_occur_have_no_gradient_from_the_batch_before() {
     let mut session = session();
     let mut random = Random(21);
-    let batches = [3, 200].map(|n| Packed::new(&[9, 4], &Policy::Dense, n, &mut random));
+    let batches = [3, 200].map(|n| Packed::new(&[9, 4], &Policy::dense(), n, &mut random));
     let largest = batches[0].sizes.max(batches[1].sizes);
     let mut trial = Trial::new(largest);
     let width = Size::from(6u32);
@@ -128,7 +128,7 @@ fn rows_of_words_that_do_not_occur_have_no_gradient_from_the_batch_before() {
 #[test]
 fn the_reference_of_embedding_agrees_with_differences() {
     let mut random = Random(22);
-    let packed = Packed::new(&[3, 5], &Policy::Dense, 4, &mut random);
+    let packed = Packed::new(&[3, 5], &Policy::dense(), 4, &mut random);
     let [words, positions, dy] =
         [12, 15, 24].map(|count: usize| wide(&random.outliers(count, 40.0)));
     let [dwords, dpositions] = backward(&packed, 3, 4, 5, &dy);

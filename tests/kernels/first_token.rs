@@ -13,7 +13,7 @@ fn first_tokens_and_their_gradient() {
     for (lengths, columns) in
         [(&[1][..], 1), (&[1, 1, 2], 7), (&LENGTHS, 65), (&LENGTHS, 768), (&[3; 70], 6)]
     {
-        let packed = Packed::new(lengths, &Policy::Dense, 10, &mut random);
+        let packed = Packed::new(lengths, &Policy::dense(), 10, &mut random);
         let x_values = random.outliers(packed.tokens() * columns, 100.0);
         let dy_values = random.outliers(lengths.len() * columns, 100.0);
         let (mut y_want, mut dx_want) = (Vec::new(), Vec::new());

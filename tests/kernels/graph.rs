@@ -13,7 +13,8 @@ use crisp::kernels::pointwise::Dropout;
 use crisp::kernels::{Command, Scalars, Size, Sizes, Target, TensorId};
 use crisp::sparsity::Policy;
 
-const POLICIES: [&str; 3] = ["dense", "topk:0.5", "block-topk:0.5,block=8"];
+const POLICIES: [&str; 5] =
+    ["dense", "topk:0.5", "block-topk:0.5,block=8", "local:5,global", "random:0.5"];
 
 fn settings(policy: &str) -> Settings {
     Settings {
@@ -75,18 +76,18 @@ fn submit(
     outputs: &[(TensorId, usize)],
 ) -> Vec<Vec<u32>> {
     let (tokens, batch) = (step.tokens, &packed.batch);
-    let inputs: [(TensorId, &[u32]); 10] = [
+    let mut inputs: Vec<(TensorId, &[u32])> = vec![
         (tokens.ids, &batch.ids),
         (tokens.places, &batch.places),
         (tokens.offsets, &batch.offsets),
         (tokens.sorted.tokens, &batch.sorted_tokens),
         (tokens.sorted.segments, &batch.segments),
         (tokens.sorted.ids, &batch.segment_ids),
-        (step.mask.blocks, &packed.mask.blocks),
-        (step.mask.lists, &packed.mask.lists),
-        (step.mask.transposed, &packed.mask.transposed),
+        (step.mask.blocks, bytemuck::cast_slice(&packed.mask.blocks)),
+        (step.mask.visits, &packed.mask.visits),
         (step.labels, &batch.labels),
     ];
+    inputs.extend(step.mask.bits.map(|bits| (bits, packed.mask.bits.as_slice())));
     let scalars = Scalars { seed: 5, step: 1, learning_rate: 1e-3 };
     executor
         .run(session, packed.sizes, scalars, &inputs, outputs)
@@ -128,7 +129,7 @@ fn lifetimes(plan: &Plan, outputs: &[TensorId]) -> Vec<(TensorId, usize, usize, 
 
 #[test]
 fn tensors_that_are_alive_together_never_share_memory() {
-    let packed = Packed::new(&LENGTHS, &Policy::Dense, 40, &mut Random(81));
+    let packed = Packed::new(&LENGTHS, &Policy::dense(), 40, &mut Random(81));
     for policy in POLICIES {
         for target in TARGETS {
             let step = transformer::step(&settings(policy), true).unwrap();
@@ -344,15 +345,14 @@ fn errors_of_shape_name_the_op_and_both_shapes() {
     let heads = Heads { count: 2, dim: 3 };
     let settings = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.0 };
     let mut trial = Trial::new(rows(1));
-    let packed = Packed::new(&[3], &Policy::Dense, 4, &mut Random(84));
+    let packed = Packed::new(&[3], &Policy::dense(), 4, &mut Random(84));
     let mask_inputs = trial.mask_inputs(&packed.mask);
     let inputs = trial.token_inputs(&packed.batch);
     let dense = crisp::kernels::mask::Mask {
         blocks: x,
-        lists: x,
-        transposed: x,
+        visits: x,
         bits: None,
-        list_stride: 0u32.into(),
+        visits_stride: 0u32.into(),
         bits_stride: 0u32.into(),
         block: 16,
     };
@@ -403,7 +403,7 @@ fn errors_of_shape_name_the_op_and_both_shapes() {
             "[tokens, 18]",
         ),
         (
-            err(ops::mask(graph, &Policy::Dense, heads, x, mask_inputs)),
+            err(ops::mask(graph, packed.followed(), heads, x, mask_inputs)),
             "mask",
             "x",
             "[tokens, 6]",

@@ -115,7 +115,7 @@ fn a_tensor_that_is_its_own_residual_receives_both_gradients() {
 fn dropout_before_a_layer_norm_is_dropout_and_layer_norm() {
     let mut session = session();
     let mut random = Random(13);
-    let packed = Packed::new(&LENGTHS, &Policy::Dense, 10, &mut random);
+    let packed = Packed::new(&LENGTHS, &Policy::dense(), 10, &mut random);
     for columns in [1usize, 7, 65, 770] {
         let count = packed.tokens() * columns;
         let [x_values, residual_values, dy_values] = [0; 3].map(|_| random.outliers(count, 30.0));

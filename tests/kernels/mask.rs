@@ -2,12 +2,13 @@
 //! host: the highest scores, the lowest index among equals, exactly k.
 
 use super::attention::{expand, qkv_shape, random_qkv};
-use super::reference::dot;
+use super::reference::{dot, pcg4d};
 use super::support::*;
 use crisp::graph::{Session, ops};
 use crisp::kernels::attention::Heads;
 use crisp::kernels::mask::Mask;
-use crisp::sparsity::Policy;
+use crisp::kernels::{Scalars, Sizes};
+use crisp::sparsity::{Block, Policy, Rule, Share};
 
 /// The `keep` highest of the scores, the first of those that are equal; ascending.
 fn highest(scores: &[f64], keep: usize) -> Vec<usize> {
@@ -29,22 +30,33 @@ fn whole_qkv(heads: Heads, tokens: usize, random: &mut Random) -> Vec<f32> {
     (0..count).map(|_| random.below(5) as f32 - 2.0).collect()
 }
 
-/// Lists, transposed lists and bits (where there are any) that a policy writes.
+/// Bits, or else visits, that a policy writes.
 fn choose(
     session: &mut Session,
     packed: &Packed,
     heads: Heads,
-    policy: &Policy,
     qkv_values: &[f32],
     target: crisp::kernels::Target,
-) -> Vec<Vec<u32>> {
+) -> Vec<u32> {
+    let scalars = Scalars { seed: 42, step: 1, learning_rate: 0.0 };
+    choose_at(packed, heads, qkv_values, target, scalars)(session)
+}
+
+/// The same for the scalars of a step.
+fn choose_at(
+    packed: &Packed,
+    heads: Heads,
+    qkv_values: &[f32],
+    target: crisp::kernels::Target,
+    scalars: Scalars,
+) -> impl Fn(&mut Session) -> Vec<u32> {
     let mut trial = Trial::new(packed.sizes);
+    trial.scalars = scalars;
     let qkv = trial.floats("qkv", qkv_shape(heads), qkv_values);
     let inputs = trial.mask_inputs(&packed.mask);
-    let mask: Mask = ops::mask(&mut trial.graph, policy, heads, qkv, inputs).unwrap();
-    match mask.bits {
-        Some(bits) => trial.run_words(session, target, &[bits]),
-        None => trial.run_words(session, target, &[mask.lists, mask.transposed]),
+    let mask: Mask = ops::mask(&mut trial.graph, packed.followed(), heads, qkv, inputs).unwrap();
+    move |session| {
+        trial.run_words(session, target, &[mask.bits.unwrap_or(mask.visits)]).swap_remove(0)
     }
 }
 
@@ -63,7 +75,8 @@ fn topk_keeps_the_highest_scores_and_the_lowest_key_among_equals() {
     let mut random = Random(70);
     for heads in HEADS {
         for (tenths, over) in [(0, None), (5, None), (8, None), (9, None), (8, Some(40))] {
-            let policy = Policy::Topk { sparsity: tenths as f64 / 10.0, over };
+            let sparsity = Share::fixed(tenths as f64 / 10.0);
+            let policy = Policy::from(Rule::Topk { sparsity, over });
             for lengths in [&[1][..], &LENGTHS] {
                 let packed = Packed::new(lengths, &policy, 10, &mut random);
                 let count = packed.tokens();
@@ -75,8 +88,11 @@ fn topk_keeps_the_highest_scores_and_the_lowest_key_among_equals() {
                         random_qkv(heads, count, &mut random)
                     };
                     let qkv64 = wide(&values);
-                    let chosen = choose(&mut session, &packed, heads, &policy, &values, TARGETS[1]);
-                    let masks = expand(&packed.mask, heads, &[], &chosen[0]);
+                    let chosen = choose(&mut session, &packed, heads, &values, TARGETS[1]);
+                    let streamed = choose(&mut session, &packed, heads, &values, TARGETS[0]);
+                    let masks = expand(&packed.mask, heads, &[], &chosen);
+                    let streamed = expand(&packed.mask, heads, &[], &streamed);
+                    assert!(!exact || masks == streamed, "{policy} {heads:?}: the two targets");
                     for (query, (sequence, position)) in places.iter().enumerate() {
                         let (first, length) = (query - position, lengths[*sequence]);
                         let keep = share(tenths, over.map_or(length, |n| n as usize)).min(length);
@@ -120,6 +136,80 @@ fn check_choice(what: &str, got: &[usize], first: usize, scores: &[f64], keep: u
     }
 }
 
+/// Scores of a row have room only for a turn: workgroups go on with other blocks.
+#[test]
+fn masks_are_chosen_in_turns_where_room_is_scarce() {
+    let mut session = session();
+    let mut random = Random(74);
+    let heads = Heads { count: 3, dim: 32 };
+    for policy in ["topk:0.7", "block-topk:0.7,block=4"] {
+        let policy: Policy = policy.parse().unwrap();
+        let packed = Packed::new(&LENGTHS, &policy, 10, &mut random);
+        let values = random_qkv(heads, packed.tokens(), &mut random);
+        for target in TARGETS {
+            // Rows beyond the end of a block are anything.
+            let of_rows = |chosen: &[u32]| match policy.to_string().starts_with("block") {
+                true => expand(&packed.mask, heads, chosen, &[]),
+                false => expand(&packed.mask, heads, &[], chosen),
+            };
+            let at_once = of_rows(&choose(&mut session, &packed, heads, &values, target));
+            // The plan takes this for the longest sentence, so that a few rows of scores fill the room.
+            let scarce = Sizes { longest: 1 << 18, ..packed.sizes };
+            let room = Packed { sizes: scarce, ..packed.clone() };
+            let in_turns = choose(&mut session, &room, heads, &values, target);
+            assert!(at_once == of_rows(&in_turns), "{policy} {target:?}");
+        }
+    }
+}
+
+/// The words are those of the generator, drawn here once more.
+#[test]
+fn a_random_mask_keeps_the_highest_words() {
+    let mut session = session();
+    let mut random = Random(75);
+    let heads = Heads { count: 3, dim: 6 };
+    for (policy, tenths, over, seed) in
+        [("random:0.8", 8, None, 0u32), ("random:0.5,over=40,seed=7", 5, Some(40), 7)]
+    {
+        let policy: Policy = policy.parse().unwrap();
+        let packed = Packed::new(&LENGTHS, &policy, 10, &mut random);
+        let count = packed.tokens();
+        let values = vec![0.0; count * 54];
+        let mut before = None;
+        for (run_seed, step) in [(0u64, 0u32), (0x12_0000_0042, 1), (0x12_0000_0042, 2)] {
+            let scalars = Scalars { seed: run_seed, step, learning_rate: 0.0 };
+            let of = |target| choose_at(&packed, heads, &values, target, scalars);
+            let chosen = of(TARGETS[0])(&mut session);
+            let masks = expand(&packed.mask, heads, &[], &chosen);
+            assert!(masks == expand(&packed.mask, heads, &[], &of(TARGETS[1])(&mut session)));
+            for (query, (sequence, position)) in packed.places().iter().enumerate() {
+                let (first, length) = (query - position, LENGTHS[*sequence]);
+                let keep = share(tenths, over.unwrap_or(length)).min(length);
+                for (head, mask) in masks.iter().enumerate() {
+                    let got: Vec<usize> =
+                        (0..count).filter(|key| mask[query * count + key]).collect();
+                    let words: Vec<f64> = (0..length)
+                        .map(|key| {
+                            let layer = packed.followed().2;
+                            let of = if step == 0 { 0 } else { *sequence as u32 };
+                            let counter = [
+                                run_seed as u32 ^ (layer << 16) ^ seed.wrapping_mul(0x9e37_79b9),
+                                (run_seed >> 32) as u32 ^ step,
+                                (of << 16) | *position as u32,
+                                ((head as u32) << 16) | key as u32,
+                            ];
+                            f64::from(pcg4d(counter)[1])
+                        })
+                        .collect();
+                    let what = format!("{policy} step {step} head {head} query {query}");
+                    check_choice(&what, &got, first, &words, keep, true);
+                }
+            }
+            assert!(before.replace(masks.clone()) != Some(masks), "another step, another mask");
+        }
+    }
+}
+
 /// All scores equal, and both zeros: the first keys win.
 #[test]
 fn topk_of_equal_scores_keeps_the_first_keys() {
@@ -131,8 +221,8 @@ fn topk_of_equal_scores_keeps_the_first_keys() {
         let mut qkv_values = vec![value; packed.tokens() * 36];
         // Signs that alternate make products of 0 and -0.
         qkv_values.iter_mut().step_by(5).for_each(|x| *x *= if value == 0.0 { -1.0 } else { 1.0 });
-        let chosen = choose(&mut session, &packed, heads, &policy, &qkv_values, TARGETS[0]);
-        for mask in expand(&packed.mask, heads, &[], &chosen[0]) {
+        let chosen = choose(&mut session, &packed, heads, &qkv_values, TARGETS[0]);
+        for mask in expand(&packed.mask, heads, &[], &chosen) {
             for query in 0..40 {
                 let (first, keep) = if query < 33 { (0, 17) } else { (33, 4) };
                 let row = &mask[query * 40..][..40];
@@ -143,17 +233,13 @@ fn topk_of_equal_scores_keeps_the_first_keys() {
     }
 }
 
-/// The lists of one head: for each block, its entries.
-fn entries(packed: &Packed, lists: &[u32], head: usize) -> Vec<Vec<usize>> {
+/// The key blocks that each block of one head visits.
+fn entries(packed: &Packed, visits: &[u32], head: usize) -> Vec<Vec<usize>> {
     let mask = &packed.mask;
-    let stride = mask.lists.len();
-    let lists = &lists[head * stride..][..stride];
-    (0..mask.block_count() as usize)
-        .map(|block| {
-            let list = mask.blocks[block * 8 + 6] as usize + block;
-            lists[list + 1..][..lists[list] as usize].iter().map(|entry| *entry as usize).collect()
-        })
-        .collect()
+    let stride = mask.visits.len();
+    let visits = &visits[head * stride..][..stride];
+    let of = |block: &Block| mask.visited(*block, visits).map(|key| key as usize).collect();
+    mask.blocks.iter().map(of).collect()
 }
 
 /// The score of two blocks is the product of the mean query of one and the mean key of the other.
@@ -166,7 +252,8 @@ fn block_topk_keeps_the_highest_blocks_and_the_lowest_among_equals() {
     for heads in HEADS {
         for block in [4, 8, 16, 32] {
             for (tenths, over) in [(0, None), (5, None), (8, None), (8, Some(160))] {
-                let policy = Policy::BlockTopk { sparsity: tenths as f64 / 10.0, block, over };
+                let sparsity = Share::fixed(tenths as f64 / 10.0);
+                let policy = Policy::from(Rule::BlockTopk { sparsity, block, over });
                 for (lengths, exact) in [(&exact_lengths[..], true), (&LENGTHS, false)] {
                     let packed = Packed::new(lengths, &policy, 10, &mut random);
                     let values = if exact {
@@ -174,15 +261,14 @@ fn block_topk_keeps_the_highest_blocks_and_the_lowest_among_equals() {
                     } else {
                         random_qkv(heads, packed.tokens(), &mut random)
                     };
-                    let chosen = choose(&mut session, &packed, heads, &policy, &values, TARGETS[1]);
+                    let chosen = choose(&mut session, &packed, heads, &values, TARGETS[1]);
                     for head in 0..heads.count as usize {
-                        let lists = entries(&packed, &chosen[0], head);
-                        let transposed = entries(&packed, &chosen[1], head);
+                        let lists = entries(&packed, &chosen, head);
                         let means = means(&packed, heads, head, &wide(&values));
                         for (query, got) in lists.iter().enumerate() {
-                            let words = &packed.mask.blocks[query * 8..][..8];
-                            let (first, blocks) = (words[4] as usize, words[5] as usize);
-                            let length = lengths[words[3] as usize];
+                            let of = packed.mask.blocks[query];
+                            let (first, blocks) = (of.blocks_first as usize, of.blocks as usize);
+                            let length = lengths[of.sequence as usize];
                             let n = over.map_or(length, |n| n as usize).div_ceil(block as usize);
                             let keep = share(tenths, n).min(blocks);
                             let scores: Vec<f64> = (first..first + blocks)
@@ -190,11 +276,6 @@ fn block_topk_keeps_the_highest_blocks_and_the_lowest_among_equals() {
                                 .collect();
                             let what = format!("{policy} {heads:?} head {head} block {query}");
                             check_choice(&what, got, first, &scores, keep, exact);
-                        }
-                        for (key, got) in transposed.iter().enumerate() {
-                            let visits = |query: &usize| lists[*query].contains(&key);
-                            let want: Vec<usize> = (0..lists.len()).filter(visits).collect();
-                            assert_eq!(got, &want, "{policy}: visitors of key block {key}");
                         }
                     }
                 }
@@ -211,8 +292,8 @@ fn means(packed: &Packed, heads: Heads, head: usize, qkv: &[f64]) -> Vec<(Vec<f6
         };
         (0..heads.dim as usize).map(|d| sum(d) / length as f64).collect()
     };
-    let blocks = packed.mask.blocks.chunks_exact(8);
-    let range = blocks.map(|words| (words[0] as usize, words[1] as usize));
+    let blocks = packed.mask.blocks.iter();
+    let range = blocks.map(|block| (block.first as usize, block.length as usize));
     range.map(|(first, length)| (mean(0, first, length), mean(1, first, length))).collect()
 }
 
@@ -221,13 +302,14 @@ fn block_topk_of_equal_blocks_keeps_the_first() {
     let mut session = session();
     let heads = Heads { count: 2, dim: 6 };
     for block in [8, 16, 32] {
-        let policy = Policy::BlockTopk { sparsity: 0.5, block, over: None };
+        let sparsity = Share::fixed(0.5);
+        let policy = Policy::from(Rule::BlockTopk { sparsity, block, over: None });
         let packed = Packed::new(&[100], &policy, 10, &mut Random(73));
         let qkv_values = vec![0.5; packed.tokens() * 36];
-        let chosen = choose(&mut session, &packed, heads, &policy, &qkv_values, TARGETS[0]);
+        let chosen = choose(&mut session, &packed, heads, &qkv_values, TARGETS[0]);
         let keep = 100usize.div_ceil(block as usize).div_ceil(2);
         for head in 0..2 {
-            for got in entries(&packed, &chosen[0], head) {
+            for got in entries(&packed, &chosen, head) {
                 assert_eq!(got, (0..keep).collect::<Vec<_>>(), "block {block}");
             }
         }

@@ -86,7 +86,7 @@ fn draw(
 }
 
 fn batch(lengths: &[usize]) -> Batch {
-    Packed::new(lengths, &Policy::Dense, 10, &mut Random(0)).batch
+    Packed::new(lengths, &Policy::dense(), 10, &mut Random(0)).batch
 }
 
 const SCALARS: Scalars = Scalars { seed: 0x1234_5678_9abc_def0, step: 7, learning_rate: 0.0 };

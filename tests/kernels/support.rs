@@ -7,7 +7,8 @@ use crisp::graph::ops::{MaskInputs, TokenInputs};
 use crisp::graph::{Executor, Graph, Plan, Session, Shape, gradients};
 use crisp::kernels::embedding::SortedTokens;
 use crisp::kernels::{Command, Scalars, Size, Sizes, Symbol, Target, TensorId};
-use crisp::sparsity::{BlockMask, Policy};
+use crisp::model::distilbert;
+use crisp::sparsity::{Block, BlockMask, LayerRules, Policy, Rule};
 use std::collections::HashMap;
 
 pub const TARGETS: [Target; 2] = [Target::Cpu, Target::Gpu];
@@ -92,8 +93,10 @@ pub fn rows(count: usize) -> Sizes {
 }
 
 /// A batch with everything that ops take from it.
+#[derive(Clone)]
 pub struct Packed {
     pub batch: Batch,
+    pub rules: LayerRules,
     pub mask: BlockMask,
     pub sizes: Sizes,
 }
@@ -109,15 +112,16 @@ impl Packed {
             })
             .collect();
         let batch = Batch::pack(&sentences.iter().collect::<Vec<_>>()).unwrap();
-        let mask = BlockMask::new(policy, &batch.offsets);
-        let sizes = Sizes {
-            tokens: batch.ids.len() as u32,
-            sequences: batch.labels.len() as u32,
-            distinct: batch.segment_ids.len() as u32,
-            blocks: mask.block_count(),
-            pairs: mask.pair_count(),
-        };
-        Self { batch, mask, sizes }
+        let rules = policy.for_layers(1).unwrap();
+        let masks = rules.masks(&batch.offsets);
+        let sizes = distilbert::sizes(&batch.offsets, batch.distinct(), &masks);
+        let mask = masks.into_iter().next().unwrap();
+        Self { batch, rules, mask, sizes }
+    }
+
+    /// The rule of its mask, with the size of a block and a layer.
+    pub fn followed(&self) -> (&Rule, u32, u32) {
+        (&self.rules.rules[0], self.rules.block, 2)
     }
 
     pub fn tokens(&self) -> usize {
@@ -179,12 +183,12 @@ impl Trial {
     }
 
     pub fn mask_inputs(&mut self, mask: &BlockMask) -> MaskInputs {
-        let list_words = Size::from(Symbol::ListWords);
-        let blocks = [Size::from(Symbol::Blocks), Size::from(8u32)];
+        let blocks = [Size::from(Symbol::Blocks), Size::from(Block::WORDS)];
+        let bits = [Size::from(Symbol::BitPairs), Size::from(mask.block)];
         MaskInputs {
-            blocks: self.words("blocks", blocks, &mask.blocks),
-            lists: self.words("lists", [list_words], &mask.lists),
-            transposed: self.words("transposed lists", [list_words], &mask.transposed),
+            blocks: self.words("blocks", blocks, bytemuck::cast_slice(&mask.blocks)),
+            visits: self.words("visits", [Size::from(Symbol::Visits)], &mask.visits),
+            bits: (!mask.bits.is_empty()).then(|| self.words("mask bits", bits, &mask.bits)),
         }
     }
 

@@ -63,11 +63,8 @@ pub fn step(settings: &Settings, training: bool) -> Result<Step> {
             ids: graph.input("segment ids", each(Symbol::Distinct)),
         },
     };
-    let mask = MaskInputs {
-        blocks: graph.input("blocks", [Symbol::Blocks.into(), Size::from(8u32)]),
-        lists: graph.input("lists", each(Symbol::ListWords)),
-        transposed: graph.input("transposed lists", each(Symbol::ListWords)),
-    };
+    let rules = settings.policy.for_layers(1)?;
+    let mask = MaskInputs::new(graph, &rules.rules[0], rules.block);
     let labels = graph.input("labels", each(Symbol::Sequences));
 
     let heads = settings.heads;
@@ -82,13 +79,14 @@ pub fn step(settings: &Settings, training: bool) -> Result<Step> {
     let (gamma, beta) = (weight(graph, &[width]), weight(graph, &[width]));
     let x = ops::layer_norm(graph, x, None, gamma, beta, 1e-12)?;
     let mut x = dropped(graph, next_dropout(), x)?;
-    for _ in 0..settings.layers {
+    for layer in 0..settings.layers {
         let mut linear = |graph: &mut Graph, x, out: u64, inputs: u64, activation| {
             let (w, b) = (weight(graph, &[out, inputs]), weight(graph, &[out]));
             ops::linear(graph, x, w, b, activation, training)
         };
         let qkv = linear(graph, x, 3 * width, width, Activation::None)?;
-        let chosen = ops::mask(graph, &settings.policy, heads, qkv, mask)?;
+        let followed = (&rules.rules[0], rules.block, layer as u32);
+        let chosen = ops::mask(graph, followed, heads, qkv, mask)?;
         let context = ops::attention(graph, heads, next_dropout(), chosen, qkv)?;
         let projected = linear(graph, context, width, width, Activation::None)?;
         let projected = dropped(graph, next_dropout(), projected)?;

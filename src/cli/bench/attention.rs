@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::graph::{AttentionBench, Session};
 use crate::kernels::attention::Heads;
 use crate::sparsity::Policy;
+use crate::train::TRAINING;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -21,7 +22,7 @@ pub struct Arguments {
     /// Components of each head.
     #[arg(long, value_name = "D", default_value_t = 64)]
     head_dim: u32,
-    /// `dense`, `topk:0.8`, `block-topk:0.8`.
+    /// `dense`, `topk:0.8`, `block-topk:0.8`, `local:64`, `random:0.8`.
     #[arg(long, value_name = "S", default_value = "dense")]
     sparsity: String,
     /// One JSON object.
@@ -40,6 +41,9 @@ struct Report {
     /// Operations that forward and backward need: 4 · head_dim a pair of query and key, and 10 · head_dim.
     flops: u64,
     dense_flops: u64,
+    /// Bytes on the device.
+    bytes: u64,
+    dense_bytes: u64,
     sparsity: String,
     adapter: String,
 }
@@ -50,6 +54,7 @@ struct Measured {
     backward: f64,
     mask: f64,
     pairs: u64,
+    bytes: u64,
 }
 
 /// Runs that count, after one that warms up.
@@ -69,9 +74,9 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let policy: Policy = arguments.sparsity.parse()?;
     let mut session = open(common)?;
     let heads = Heads { count: heads, dim: head_dim };
-    let dense = measure(&mut session, &Policy::Dense, heads, length, batch)?;
+    let dense = measure(&mut session, &Policy::dense(), heads, length, batch)?;
     let sparse = measure(&mut session, &policy, heads, length, batch)?;
-    let operations = |pairs: u64| 14 * u64::from(head_dim) * pairs;
+    let operations = |pairs: u64| TRAINING * u64::from(head_dim) * pairs;
     let report = Report {
         forward_seconds: sparse.forward,
         backward_seconds: sparse.backward,
@@ -81,6 +86,8 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         realised_sparsity: 1.0 - sparse.pairs as f64 / dense.pairs as f64,
         flops: operations(sparse.pairs),
         dense_flops: operations(dense.pairs),
+        bytes: sparse.bytes,
+        dense_bytes: dense.bytes,
         sparsity: policy.to_string(),
         adapter: session.device.adapter.name.clone(),
     };
@@ -108,7 +115,8 @@ fn measure(
     length: u32,
     batch: u32,
 ) -> Result<Measured> {
-    let mut bench = AttentionBench::new(session, policy, heads, length, batch)?;
+    let mut bench =
+        AttentionBench::new(session, &policy.evaluation().for_layers(1)?, heads, length, batch)?;
     let (mut forward, mut backward, mut masks) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..=RUNS {
         let timings = bench.profile(session)?;
@@ -122,7 +130,7 @@ fn measure(
         };
         forward.push(of(&|op| op == "attention"));
         backward.push(of(&|op| op == "attention gradient"));
-        masks.push(of(&|op| op.ends_with("top-k")));
+        masks.push(bench.host_seconds + of(&|op| op.ends_with("top-k") || op == "random mask"));
     }
     let pairs = bench.pairs(session)?;
     Ok(Measured {
@@ -130,5 +138,6 @@ fn measure(
         backward: median(backward),
         mask: median(masks),
         pairs,
+        bytes: bench.bytes(),
     })
 }

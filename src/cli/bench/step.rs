@@ -148,7 +148,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     settings.sparsity = policy.to_string();
     let steps = arguments.steps + 1;
     let examples = examples(&arguments, &model, steps)?;
-    let mut batches = Batches::new(&examples, &settings)?;
+    let mut batches = Batches::new(&examples, &settings, model.config.layers)?;
     let largest = batches.largest(steps);
     model.upload(&mut session)?;
     let mut runner = if arguments.eval {

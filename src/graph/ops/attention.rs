@@ -3,30 +3,46 @@
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::kernels::attention::{self as kernels, Backward, Heads};
-use crate::kernels::mask::{self as mask_kernels, BlockTopk, Mask};
+use crate::kernels::mask::{self as mask_kernels, Draw, Mask, Room};
 use crate::kernels::pointwise::Dropout;
 use crate::kernels::{Size, Symbol, TensorId};
-use crate::sparsity::Policy;
+use crate::sparsity::{Block, Rule};
 
 /// The block mask of a batch, as inputs of a graph; see [`crate::sparsity::BlockMask`].
 #[derive(Debug, Clone, Copy)]
 pub struct MaskInputs {
-    /// `[blocks, 8]`
+    /// `[blocks, Block::WORDS]`
     pub blocks: TensorId,
-    /// `[pairs + blocks]`
-    pub lists: TensorId,
-    /// `[pairs + blocks]`
-    pub transposed: TensorId,
+    /// `[visits]`
+    pub visits: TensorId,
+    /// `[bit pairs, block]`, where the host knows which pairs of tokens count.
+    pub bits: Option<TensorId>,
 }
 
-/// The mask of one attention layer: the inputs as they are for a dense policy, else chosen by the
-/// device from `qkv [tokens, 3 · heads · dim]`. No gradient flows through the choice.
+impl MaskInputs {
+    /// Adds the inputs for the masks of a rule to a graph, in blocks of so many tokens.
+    pub fn new(graph: &mut Graph, rule: &Rule, block: u32) -> Self {
+        let mut input = |name: &str, symbol: Symbol, times: u32| {
+            graph.input(name, [Size::from(symbol).times(u64::from(times))])
+        };
+        Self {
+            blocks: input("blocks", Symbol::Blocks, Block::WORDS),
+            visits: input("visits", Symbol::Visits, 1),
+            bits: matches!(rule, Rule::Local { .. })
+                .then(|| input("mask bits", Symbol::BitPairs, block)),
+        }
+    }
+}
+
+/// The mask of one attention layer under a rule: the inputs as they are where the host knows it, else
+/// chosen by the device, from `qkv [tokens, 3 · heads · dim]` or at random. No gradient flows through the
+/// choice.
 ///
 /// # Errors
 /// `qkv` has another shape.
 pub fn mask(
     graph: &mut Graph,
-    policy: &Policy,
+    (rule, block, layer): (&Rule, u32, u32),
     heads: Heads,
     qkv: TensorId,
     inputs: MaskInputs,
@@ -34,41 +50,41 @@ pub fn mask(
     let width = heads.count * heads.dim;
     graph.expect("mask", qkv, [Symbol::Tokens.into(), Size::from(3 * width)])?;
     let per_head = Size::from(heads.count);
-    let block = policy.block();
-    let shared = Mask {
-        blocks: inputs.blocks,
-        lists: inputs.lists,
-        transposed: inputs.transposed,
-        bits: None,
-        list_stride: Size::from(0u32),
-        bits_stride: Size::from(0u32),
-        block,
-    };
-    Ok(match policy {
-        Policy::Dense => shared,
-        Policy::Topk { .. } => {
-            let words = mask_kernels::bits_words(block);
+    let MaskInputs { blocks, visits, bits } = inputs;
+    let none = Size::from(0u32);
+    let shared = Mask { blocks, visits, bits, visits_stride: none, bits_stride: none, block };
+    let words = mask_kernels::bits_words(block);
+    Ok(match *rule {
+        Rule::Dense | Rule::Local { .. } => shared,
+        Rule::Topk { .. } => {
             let bits = graph.value("mask bits", [per_head, words]);
             graph.node("row top-k", &[bits], move |lowering| {
-                let room = words.times(u64::from(heads.count * block));
-                let scores = lowering.scratch(room);
-                vec![mask_kernels::topk(heads, block, qkv, inputs.blocks, scores, bits)]
+                let target = lowering.target();
+                let room = Room::for_rows(target, heads, block, &lowering.largest);
+                let scores = lowering.scratch(room.words());
+                vec![mask_kernels::topk(target, heads, block, room, [qkv, blocks, scores, bits])]
             });
             Mask { bits: Some(bits), bits_stride: words, ..shared }
         }
-        Policy::BlockTopk { .. } => {
-            let words = Size::from(Symbol::ListWords);
-            let lists = graph.value("mask lists", [per_head, words]);
-            let transposed = graph.value("mask lists (transposed)", [per_head, words]);
-            graph.node("block top-k", &[lists, transposed], move |lowering| {
-                let blocks = Size::from(Symbol::Blocks);
-                let pooled = lowering.scratch(blocks.times(2 * u64::from(width)));
-                let pairs = Size::from(Symbol::Pairs);
-                let scores = lowering.scratch(pairs.times(u64::from(heads.count)));
-                let tensors = BlockTopk { pooled, scores, lists, transposed };
-                mask_kernels::block_topk(heads, qkv, inputs.blocks, tensors).to_vec()
+        Rule::Random { seed, .. } => {
+            let bits = graph.value("mask bits", [per_head, words]);
+            graph.node("random mask", &[bits], move |_| {
+                vec![mask_kernels::random(heads, block, Draw { seed, layer }, blocks, bits)]
             });
-            Mask { lists, transposed, list_stride: words, ..shared }
+            Mask { bits: Some(bits), bits_stride: words, ..shared }
+        }
+        Rule::BlockTopk { .. } => {
+            let words = Size::from(Symbol::Visits);
+            let visits = graph.value("mask visits", [per_head, words]);
+            graph.node("block top-k", &[visits], move |lowering| {
+                let pooled =
+                    lowering.scratch(Size::from(Symbol::Blocks).times(2 * u64::from(width)));
+                let room = Room::for_blocks(heads, block, &lowering.largest);
+                let scores = lowering.scratch(room.words());
+                let tensors = [qkv, blocks, pooled, scores, visits];
+                mask_kernels::block_topk(heads, room, tensors).to_vec()
+            });
+            Mask { visits, visits_stride: words, ..shared }
         }
     })
 }
