@@ -1,7 +1,7 @@
 //! Crisp fine-tunes and evaluates DistilBERT with structured sparse attention, in WGSL compute
 //! shaders on any GPU that Vulkan, Metal or DX12 can reach.
 //!
-//! Data walks downstairs: `cli` uses `train`, which uses `model`, which uses `graph`, which uses
+//! Data walks downstairs: `cli` uses `study`, which uses `report` and `train`, which uses `model`, which uses `graph`, which uses
 //! `kernels`, which use `gpu`; `sparsity` and `data` know no GPU. See `docs/architecture.md`.
 
 pub mod cli;
@@ -14,4 +14,5 @@ pub mod kernels;
 pub mod model;
 pub mod report;
 pub mod sparsity;
+pub mod study;
 pub mod train;

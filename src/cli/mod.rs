@@ -6,6 +6,8 @@ mod devices;
 mod eval;
 mod predict;
 mod progress;
+mod recipe;
+mod reproduce;
 mod source;
 mod train;
 mod tune;
@@ -43,6 +45,8 @@ struct Common {
 enum Command {
     /// Fine-tune a model; with neither --model nor --data, DistilBERT on SST-2.
     Train(train::Arguments),
+    /// The paper's comparison: dense and sparse attention, several seeds each; table, statistics, report.
+    Reproduce(reproduce::Arguments),
     /// Accuracy and loss of a model on a data set.
     Eval(eval::Arguments),
     /// Classify sentences given as arguments, or as lines on stdin.
@@ -74,6 +78,7 @@ pub fn main() -> ExitCode {
             let common = &arguments.common;
             match arguments.command {
                 Command::Train(arguments) => train::run(arguments, common),
+                Command::Reproduce(arguments) => reproduce::run(arguments, common),
                 Command::Eval(arguments) => eval::run(arguments, common),
                 Command::Predict(arguments) => predict::run(arguments, common),
                 Command::Bench(arguments) => bench::run(arguments, common),

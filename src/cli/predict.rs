@@ -1,11 +1,13 @@
 //! `crisp predict`: classify sentences.
 
-use super::{Common, open, print, print_json, source};
+use super::{Common, note, open, print, print_json, source};
 use crate::data::Encoded;
 use crate::error::{Error, Result};
+use crate::report;
 use crate::sparsity::Policy;
-use crate::train::{Evaluator, Prediction, Settings};
+use crate::train::{Evaluator, Inspector, Prediction, Settings};
 use std::io::{BufRead, IsTerminal};
+use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -21,6 +23,9 @@ pub struct Arguments {
     /// One JSON object per sentence.
     #[arg(long)]
     json: bool,
+    /// Writes a page that shows what each head looked at and kept (of the first sentences, 8 at most).
+    #[arg(long, value_name = "FILE.html")]
+    attention: Option<PathBuf>,
     /// The sentences; without any, the lines of stdin.
     text: Vec<String>,
 }
@@ -35,6 +40,10 @@ struct Line<'a> {
 
 /// Sentences that are classified together.
 const BATCH: usize = 32;
+/// Sentences on a page of attention.
+const SHOWN: usize = 8;
+/// Word pieces of the longest of them.
+const READABLE: usize = 512;
 /// Sentences read from stdin before their results are printed.
 const CHUNK: usize = 1024;
 
@@ -47,6 +56,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let policy = super::eval::policy_of(given, &model.config)?;
     model.upload(&mut session)?;
 
+    let mut page = arguments.attention.clone();
     let mut classify = |texts: &[String]| -> Result<()> {
         let max_length = model.max_length(settings.max_length);
         let ids = model.tokenizer.encode_all(texts, max_length)?;
@@ -57,6 +67,26 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         let predictions = evaluator.predict(&session, &examples, BATCH, |_| {})?;
         for (text, prediction) in texts.iter().zip(&predictions) {
             show(text, prediction, &model.config.labels, arguments.json)?;
+        }
+        // Of lines from stdin the first chunk: the page is written once.
+        if let Some(path) = page.take() {
+            let shown = &examples[..examples.len().min(SHOWN)];
+            if let Some(long) = shown.iter().find(|example| example.ids.len() > READABLE) {
+                return Err(Error::usage(format!(
+                    "--attention: a sentence has {} word pieces, and a map shows {READABLE} at most",
+                    long.ids.len()
+                ))
+                .remedy(format!("Cut it with --max-length {READABLE}, or leave --attention out.")));
+            }
+            let inspection = Inspector::new(&mut session, &model.config, &policy, shown)?
+                .inspect(&session, &model, shown)?;
+            let labels: Vec<(String, f64)> = predictions
+                .iter()
+                .map(|of| (model.config.labels[of.label].clone(), of.probabilities[of.label]))
+                .collect();
+            let html = report::attention_page(&arguments.model, &inspection, &labels);
+            crate::files::write(&path, html.as_bytes())?;
+            note(&format!("attention in {}", path.display()));
         }
         Ok(())
     };

@@ -251,6 +251,16 @@ impl Tokenizer {
         self.max_id
     }
 
+    /// The word pieces of these ids, as the vocabulary spells them.
+    pub fn tokens(&self, ids: &[u32]) -> Vec<String> {
+        let spelled = |id: &u32| self.inner.id_to_token(*id).unwrap_or_else(|| format!("#{id}"));
+        ids.iter().map(spelled).collect()
+    }
+
+    /// The files that [`Tokenizer::save`] may write.
+    pub const FILES: [&str; 4] =
+        ["tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json"];
+
     /// Writes `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and, where a
     /// list of pieces can say all of the model, `vocab.txt`. `AutoTokenizer` of `transformers`
     /// reads the directory.

@@ -12,7 +12,7 @@ use crate::model::checkpoint::{self, Loaded, Tensor};
 use crate::model::distilbert::{self, Attention, Inputs, Parameter};
 use crate::model::{Config, checkpoint::Tensor as Values};
 use crate::sparsity::{LayerRules, Policy};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 
@@ -183,7 +183,7 @@ impl Prediction {
 }
 
 /// How well a model does on a data set.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Share of sentences whose highest logit is their label's.
     pub accuracy: f64,
@@ -247,9 +247,23 @@ impl Evaluator {
         examples: &[Encoded],
         batch_size: usize,
     ) -> Result<Self> {
-        let batches = examples.chunks(batch_size.max(1)).map(|batch| batch.iter().collect());
+        Self::for_sets(session, config, policy, &[examples], batch_size)
+    }
+
+    /// An evaluator that has room for each of several sets of examples.
+    ///
+    /// # Errors
+    /// As [`Evaluator::new`].
+    pub fn for_sets(
+        session: &mut Session,
+        config: &Config,
+        policy: &Policy,
+        sets: &[&[Encoded]],
+        batch_size: usize,
+    ) -> Result<Self> {
+        let batches = sets.iter().flat_map(|set| set.chunks(batch_size.max(1)));
         let rules = policy.evaluation().for_layers(config.layers)?;
-        let largest = sizes_of(batches, &rules);
+        let largest = sizes_of(batches.map(|batch| batch.iter().collect()), &rules);
         Self::new(session, config, policy, largest)
     }
 

@@ -3,13 +3,18 @@
 //! ```text
 //! run.json                    settings, seed, adapter, versions, data fingerprints, result
 //! metrics.jsonl               a line per step and per evaluation
+//! predictions.jsonl           a line per validation sentence, after the last step
+//! attention.json              what each head looked at, for a few validation sentences
+//! report.html                 all of it, to be read
 //! config.json, model.safetensors, tokenizer files      the model after the last step
 //! checkpoints/best/           the model of the best evaluation
 //! checkpoints/step-00000300/  the newest state to resume from: model, optimizer, progress
 //! ```
 
 use super::evaluator::{download, moments_of, upload};
-use super::{Evaluation, Model};
+use super::record::PredictionLine;
+use super::{AttentionPairs, Evaluation, Model, Prediction};
+use crate::data::{Encoded, Tokenizer};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::graph::Session;
@@ -24,10 +29,19 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const PROGRESS: &str = "progress.json";
 /// What a run writes into its directory and a new one replaces; the record goes last, so that a
 /// directory that was not quite emptied is still known as a run's.
-const WRITTEN: [&str; 5] = ["metrics.jsonl", "trace.json", "config.json", MODEL, "run.json"];
+const WRITTEN: [&str; 8] = [
+    "metrics.jsonl",
+    "predictions.jsonl",
+    "attention.json",
+    "report.html",
+    "trace.json",
+    "config.json",
+    MODEL,
+    "run.json",
+];
 
 /// How far a run has come.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
     /// Steps done.
@@ -40,6 +54,9 @@ pub struct Progress {
     pub best_step: Option<u32>,
     /// Seconds of training so far.
     pub seconds: f64,
+    /// Pairs of query and key that counted so far.
+    #[serde(default)]
+    pub pairs: AttentionPairs,
 }
 
 impl Progress {
@@ -80,6 +97,36 @@ impl RunDirectory {
     /// `metrics.jsonl`.
     pub fn metrics(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
+    }
+
+    /// `predictions.jsonl`.
+    pub fn predictions(&self) -> PathBuf {
+        self.path.join("predictions.jsonl")
+    }
+
+    /// `attention.json`.
+    pub fn attention(&self) -> PathBuf {
+        self.path.join("attention.json")
+    }
+
+    /// `report.html`.
+    pub fn report(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
+    /// Removes the model and the checkpoints of a run that is done, and keeps its records.
+    ///
+    /// # Errors
+    /// What the operating system refuses.
+    pub fn discard_model(&self) -> Result<()> {
+        remove(&self.checkpoints())?;
+        for name in Tokenizer::FILES.iter().chain(&["config.json", MODEL]) {
+            let path = self.path.join(name);
+            if path.exists() {
+                fs::remove_file(&path).map_err(|why| Error::io(&path, "remove", &why))?;
+            }
+        }
+        Ok(())
     }
 
     /// A file or directory here that a run would replace.
@@ -188,6 +235,29 @@ impl RunDirectory {
             }
         }
         Ok(progress)
+    }
+
+    /// Writes what the model says of each validation sentence.
+    ///
+    /// # Errors
+    /// What the operating system refuses.
+    pub(super) fn save_predictions(
+        &self,
+        predictions: &[Prediction],
+        examples: &[Encoded],
+    ) -> Result<()> {
+        let mut text = String::new();
+        for (prediction, example) in predictions.iter().zip(examples) {
+            let label = example.label.unwrap_or_default();
+            let line = PredictionLine {
+                label,
+                predicted: prediction.label,
+                loss: prediction.cross_entropy(label as usize),
+            };
+            text.push_str(&serde_json::to_string(&line).unwrap_or_default());
+            text.push('\n');
+        }
+        files::write(&self.predictions(), text.as_bytes())
     }
 
     /// Writes the model as it is now: to the run directory itself, or as the best one.

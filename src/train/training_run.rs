@@ -1,18 +1,19 @@
 //! The training loop: from a model and a data set to a run directory.
 
+use super::Settings;
 use super::batches::{Batches, Prepared};
 use super::evaluator::{Evaluator, encode};
 use super::metrics::{Metrics, StepLine};
+use super::record::{DataRecord, RunData, RunRecord, RunResult};
 use super::run_directory::{Progress, RunDirectory, write_json};
 use super::trainer::UNDER_WAY;
-use super::{Evaluation, Memory, Model, Schedule, Settings, StepResult, Trainer};
-use crate::data::Dataset;
+use super::{AttentionPairs, Evaluation, Memory, Model, Schedule, StepResult, Trainer};
+use crate::data::{Dataset, Encoded, epoch_order};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::graph::{Pending, Session, Timing};
 use crate::kernels::Scalars;
 use crate::kernels::tune::Choice;
-use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,21 +83,14 @@ pub enum Event {
     },
 }
 
-/// What a run came to.
-#[derive(Debug, Clone, Copy)]
+/// What a run leaves in memory; the session holds the parameters after the last step.
 pub struct Outcome {
-    /// The evaluation after the last step.
-    pub last: Evaluation,
-    /// Progress at the end, with the best evaluation.
-    pub best_accuracy: f64,
-    /// The step of the best evaluation.
-    pub best_step: u32,
-    /// Steps done.
-    pub steps: u32,
-    /// Seconds of training, evaluations included, all parts of a resumed run together.
-    pub seconds: f64,
-    /// Most bytes that were allocated on the device.
-    pub device_bytes: u64,
+    /// The model, with its policy; its weights are those it began with.
+    pub model: Model,
+    /// What it was evaluated on.
+    pub validation: Dataset,
+    /// What it came to.
+    pub result: RunResult,
 }
 
 struct Submitted {
@@ -160,17 +154,21 @@ pub fn train(
     let mut record = run_record(&task, session);
     let resumed = check_directory(&task, &directory, &record)?;
     if let Some(resumed) = &resumed {
-        record["tuning"] = json!(resumed.tuning);
+        record.tuning = resumed.tuning.clone();
         session.tuning.chosen = resumed.tuning.clone();
     }
     task.model.upload(session)?;
     let largest = batches.largest(total);
     let mut trainer = Trainer::new(session, &trained, &policy, &settings, largest)?;
-    let mut evaluator = Evaluator::for_examples(
+    // As many training sentences as there are to evaluate on, of those that the run learns from first.
+    let order = epoch_order(examples.len(), settings.seed, 0, settings.shuffle);
+    let learnt = order.iter().take(validation.len().min(total as usize * settings.batch_size));
+    let learnt: Vec<Encoded> = learnt.map(|index| examples[*index as usize].clone()).collect();
+    let mut evaluator = Evaluator::for_sets(
         session,
         &task.model.config,
         &policy,
-        &validation,
+        &[&validation, &learnt],
         settings.batch_size,
     )?;
     let mut progress = match resumed.and_then(|resumed| resumed.checkpoint) {
@@ -201,7 +199,7 @@ pub fn train(
                       (trainer, session): (&Trainer, &Session),
                       metrics: &mut Metrics,
                       on: &mut dyn FnMut(Event)|
-     -> Result<()> {
+     -> Result<AttentionPairs> {
         let result = trainer.finish(session, submitted.pending, &submitted.prepared)?;
         let StepResult { loss, grad_norm, .. } = result;
         if !loss.is_finite() || !grad_norm.is_finite() {
@@ -222,7 +220,7 @@ pub fn train(
         last_arrival = Instant::now();
         metrics.step(&line)?;
         on(Event::Step { line });
-        Ok(())
+        Ok(result.pairs)
     };
 
     // The first steps compile and warm up, so it is the third that is timed kernel by kernel.
@@ -257,18 +255,21 @@ pub fn train(
             let keep = if evaluates || saves || stops { 0 } else { UNDER_WAY - 1 };
             while under_way.len() > keep {
                 if let Some(submitted) = under_way.pop_front() {
-                    finish(submitted, (&trainer, session), &mut metrics, on)?;
+                    let pairs = finish(submitted, (&trainer, session), &mut metrics, on)?;
+                    progress.pairs.merge(&pairs);
                 }
             }
             progress.seconds = before + started.elapsed().as_secs_f64();
             if evaluates && !stops {
-                let evaluation = evaluator.evaluate(session, &validation, settings.batch_size)?;
+                let predictions =
+                    evaluator.predict(session, &validation, settings.batch_size, |_| {})?;
+                let evaluation = Evaluation::of(&predictions, &validation)?;
                 metrics.evaluation(step, &evaluation)?;
                 let best = progress.improve(&evaluation);
                 if best {
                     directory.save_model(session, &task.model, true)?;
                 }
-                last_evaluation = Some(evaluation);
+                last_evaluation = Some(predictions);
                 on(Event::Evaluated { step, evaluation, best });
             }
             progress.seconds = before + started.elapsed().as_secs_f64();
@@ -287,32 +288,33 @@ pub fn train(
         Ok(())
     })?;
 
-    let last = match last_evaluation {
-        Some(evaluation) => evaluation,
+    let predictions = match last_evaluation {
+        Some(predictions) => predictions,
         // Resumed after the last step: nothing was left but to say how it ended.
-        None => evaluator.evaluate(session, &validation, settings.batch_size)?,
+        None => evaluator.predict(session, &validation, settings.batch_size, |_| {})?,
     };
+    let evaluation_pairs = evaluator.pairs().clone();
+    let last = Evaluation::of(&predictions, &validation)?;
+    let training = evaluator.evaluate(session, &learnt, settings.batch_size)?;
+    directory.save_predictions(&predictions, &validation)?;
     directory.save_model(session, &task.model, false)?;
-    let outcome = Outcome {
-        last,
+    let result = RunResult {
+        eval_accuracy: last.accuracy,
+        eval_loss: last.loss,
+        examples: last.examples,
+        training: Some(training),
         best_accuracy: progress.best_accuracy.unwrap_or(last.accuracy),
         best_step: progress.best_step.unwrap_or(total),
         steps: total,
         seconds: progress.seconds,
         device_bytes: session.device.peak_bytes(),
+        training_pairs: progress.pairs,
+        evaluation_pairs,
+        head_dim,
     };
-    record["result"] = json!({
-        "eval_accuracy": last.accuracy,
-        "eval_loss": last.loss,
-        "examples": last.examples,
-        "best_accuracy": outcome.best_accuracy,
-        "best_step": outcome.best_step,
-        "steps": total,
-        "seconds": outcome.seconds,
-        "device_bytes": outcome.device_bytes,
-    });
+    record.result = Some(result.clone());
     write_json(&directory.record(), &record)?;
-    Ok(outcome)
+    Ok(Outcome { model: task.model, validation: task.validation, result })
 }
 
 /// A run that is gone on with.
@@ -327,7 +329,7 @@ struct Resumed {
 fn check_directory(
     task: &Task,
     directory: &RunDirectory,
-    record: &Value,
+    record: &RunRecord,
 ) -> Result<Option<Resumed>> {
     let path = directory.record();
     if task.resume {
@@ -336,17 +338,18 @@ fn check_directory(
                 "There is no run to resume there: leave --resume out, or name its --output.",
             )
         })?;
-        let found: Value = serde_json::from_slice(&text)
+        let found: RunRecord = serde_json::from_slice(&text)
             .map_err(|why| Error::input(format!("{}: {why}", path.display())))?;
-        let former: Settings = serde_json::from_value(found["settings"].clone())
-            .map_err(|why| Error::input(format!("{}: settings: {why}", path.display())))?;
-        let mut differences = task.settings.differences(&former);
-        for name in ["train", "validation"] {
-            if found["data"][name]["fingerprint"] != record["data"][name]["fingerprint"] {
+        let mut differences = task.settings.differences(&found.settings);
+        for (name, ours, theirs) in [
+            ("train", &record.data.train, &found.data.train),
+            ("validation", &record.data.validation, &found.data.validation),
+        ] {
+            if ours.fingerprint != theirs.fingerprint {
                 differences.push(format!("the {name} data have changed"));
             }
         }
-        if found["config"] != record["config"] {
+        if found.config != record.config {
             differences.push("the model's config.json is another".into());
         }
         if !differences.is_empty() {
@@ -357,9 +360,7 @@ fn check_directory(
             ))
             .remedy("Resume with the settings of run.json, or start again with --overwrite."));
         }
-        // A run of a version that tuned nothing has no such record.
-        let tuning = serde_json::from_value(found["tuning"].clone()).unwrap_or_default();
-        return Ok(Some(Resumed { checkpoint: directory.newest()?, tuning }));
+        return Ok(Some(Resumed { checkpoint: directory.newest()?, tuning: found.tuning }));
     }
     if let Some(found) = directory.occupied_by() {
         if !path.exists() {
@@ -384,24 +385,23 @@ fn check_directory(
 }
 
 /// Everything that identifies a run.
-fn run_record(task: &Task, session: &Session) -> Value {
-    let data = |set: &Dataset| {
-        json!({
-            "path": set.path,
-            "examples": set.examples.len(),
-            "fingerprint": set.fingerprint,
-        })
+fn run_record(task: &Task, session: &Session) -> RunRecord {
+    let data = |set: &Dataset| DataRecord {
+        path: set.path.clone(),
+        examples: set.examples.len(),
+        fingerprint: set.fingerprint.clone(),
     };
-    json!({
-        "crisp": env!("CARGO_PKG_VERSION"),
-        "model": task.model_name,
-        "fresh_parameters": task.model.weights.fresh,
-        "unused_tensors": task.model.weights.unused,
-        "config": serde_json::from_str::<Value>(&task.model.config.to_json()).unwrap_or_default(),
-        "settings": task.settings,
-        "data": { "train": data(&task.train), "validation": data(&task.validation) },
-        "adapter": session.device.adapter,
-        "shaders": session.tuning.target.name(),
-        "tuning": session.tuning.chosen,
-    })
+    RunRecord {
+        crisp: env!("CARGO_PKG_VERSION").into(),
+        model: task.model_name.clone(),
+        fresh_parameters: task.model.weights.fresh.clone(),
+        unused_tensors: task.model.weights.unused.clone(),
+        config: serde_json::from_str(&task.model.config.to_json()).unwrap_or_default(),
+        settings: task.settings.clone(),
+        data: RunData { train: data(&task.train), validation: data(&task.validation) },
+        adapter: serde_json::to_value(&session.device.adapter).unwrap_or_default(),
+        shaders: session.tuning.target.name().into(),
+        tuning: session.tuning.chosen.clone(),
+        result: None,
+    }
 }

@@ -1,0 +1,237 @@
+//! `crisp reproduce`: the paper's comparison, with several seeds and what can be said from them.
+
+use super::progress::{self, Progress};
+use super::recipe::{Chosen, Recipe, choose};
+use super::train::{STOP, stop_on_interrupt};
+use super::{Common, note, open, print, print_json, source};
+use crate::error::{Error, Result};
+use crate::report::page::Table;
+use crate::sparsity::Policy;
+use crate::study::{self, Analysis, Collected, Configuration, Resources, Shard, Study, StudyEvent};
+use crate::train::Settings;
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    recipe: Recipe,
+    /// Shares that are dropped, each a configuration beside dense.
+    #[arg(long, value_name = "S,…", value_delimiter = ',', default_value = "0.2,0.5,0.8")]
+    levels: Vec<String>,
+    /// What the levels are levels of: `topk`, `block-topk`, or either with options (`topk,over=128`).
+    #[arg(long, value_name = "RULE", default_value = "topk")]
+    rule: String,
+    /// Another policy to compare; may be given several times.
+    #[arg(long, value_name = "S")]
+    also: Vec<String>,
+    /// A control: `random` (keys drawn at random, as many as each level keeps) or `attention-dropout:P`
+    /// (dense, its weights dropped with that probability); may be given several times.
+    #[arg(long, value_name = "C")]
+    control: Vec<String>,
+    /// Runs of each configuration.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    seeds: u64,
+    /// The first seed; the others follow it.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    first_seed: u64,
+    /// Do only part I of N of the runs (every N-th), so that several machines share a study.
+    #[arg(long, value_name = "I/N", conflicts_with = "collect")]
+    shard: Option<Shard>,
+    /// Run nothing: collect what these directories (of shards, or --output itself) hold, and report it.
+    #[arg(long, value_name = "DIR", num_args = 0..)]
+    collect: Option<Vec<PathBuf>>,
+    /// Keep each run's model (by default only its records are kept).
+    #[arg(long)]
+    keep_models: bool,
+    /// The statistics as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
+    let json = arguments.json;
+    if let Some(shards) = &arguments.collect {
+        let root = match (&arguments.recipe.output, shards.as_slice()) {
+            (Some(root), _) => root.clone(),
+            (None, [one]) => one.clone(),
+            (None, _) => {
+                return Err(Error::usage("--collect of several directories needs an --output"));
+            }
+        };
+        let others: Vec<PathBuf> = shards.iter().filter(|shard| **shard != root).cloned().collect();
+        study::merge(&others, &root)?;
+        return report(&root, json);
+    }
+    let (study, root, fallback) = plan(arguments.recipe.clone(), &arguments)?;
+    let study = study.join(&root)?;
+    note(&format!(
+        "{} configurations of {} seeds in {}",
+        study.configurations.len(),
+        study.seeds.len(),
+        root.display()
+    ));
+    stop_on_interrupt()?;
+    let paper = study.model == source::MODEL && study.data == source::DATA;
+    let resources = Resources {
+        open: &|| open(common),
+        load: &|seed| {
+            let mut model = source::model(&study.model, seed)?;
+            if paper {
+                model.config.labels = vec!["NEGATIVE".into(), "POSITIVE".into()];
+            }
+            let (train, validation) = source::training_data(&study.data, &model.config.labels)?;
+            Ok((model, train, validation))
+        },
+        stop: &STOP,
+    };
+    let mut shown = Progress::new();
+    let shard = arguments.shard.unwrap_or(Shard::WHOLE);
+    let ran =
+        study::run(
+            &study,
+            &root,
+            shard,
+            arguments.keep_models,
+            &resources,
+            &mut |event| match event {
+                StudyEvent::Begun(run, number, of) => {
+                    shown = Progress::new();
+                    note(&format!("run {number} of {of}: {}", run.name));
+                }
+                StudyEvent::Done(run) => note(&format!("{}: done before", run.name)),
+                StudyEvent::In(event) => shown.show(event),
+                StudyEvent::Ended(run, record) => {
+                    shown.finish();
+                    if let Some(result) = &record.result {
+                        note(&format!(
+                            "{}: accuracy {:.4}, loss {:.4}, in {}",
+                            run.name,
+                            result.eval_accuracy,
+                            result.eval_loss,
+                            progress::duration(result.seconds)
+                        ));
+                    }
+                }
+            },
+        );
+    shown.finish();
+    ran.map_err(|error| match error.kind() {
+        crate::error::Kind::Interrupted => {
+            error.remedy("The same command goes on where it was, and repeats no run that is done.")
+        }
+        _ => error,
+    })?;
+    report(&root, json)?;
+    match fallback {
+        Some(text) if !json => print(&text),
+        _ => Ok(()),
+    }
+}
+
+/// The study that the flags describe, and where it goes.
+fn plan(recipe: Recipe, arguments: &Arguments) -> Result<(Study, PathBuf, Option<String>)> {
+    let given = recipe.given(None, None)?;
+    for (what, set) in [("sparsity", given.sparsity.is_some()), ("seed", given.seed.is_some())] {
+        if set {
+            return Err(Error::usage(format!(
+                "the settings file names a {what}, and each run of a study has its own"
+            ))
+            .remedy("Leave it out; see --levels, --also, --seeds and --first-seed."));
+        }
+    }
+    let Chosen { model, data, given, recipe, fallback } = choose(given);
+    let settings: Settings = given.complete(recipe)?;
+    let mut configurations = vec![Configuration::of(&Policy::dense())];
+    let mut add = |configuration: Configuration| {
+        if !configurations.contains(&configuration) {
+            configurations.push(configuration);
+        }
+    };
+    let (rule, options) = match arguments.rule.split_once(',') {
+        Some((rule, options)) => (rule, format!(",{options}")),
+        None => (arguments.rule.as_str(), String::new()),
+    };
+    for level in &arguments.levels {
+        add(Configuration::of(&format!("{rule}:{}{options}", level.trim()).parse()?));
+    }
+    for policy in &arguments.also {
+        add(Configuration::of(&policy.parse()?));
+    }
+    for control in &arguments.control {
+        match control.split_once(':') {
+            None if control == "random" => {
+                for level in &arguments.levels {
+                    add(Configuration::of(&format!("random:{}", level.trim()).parse()?));
+                }
+            }
+            Some(("attention-dropout", probability)) => {
+                let probability: f32 = probability
+                    .parse()
+                    .ok()
+                    .filter(|probability| (0.0..1.0).contains(probability))
+                    .ok_or_else(|| {
+                        Error::usage(format!("--control {control}: no probability in [0, 1)"))
+                    })?;
+                add(Configuration::attention_dropout(probability));
+            }
+            _ => {
+                return Err(Error::usage(format!("--control {control}: there is no such control"))
+                    .remedy("It is `random` or `attention-dropout:0.3`."));
+            }
+        }
+    }
+    let last = arguments
+        .first_seed
+        .checked_add(arguments.seeds - 1)
+        .ok_or_else(|| Error::usage(format!("--first-seed {}: too large", arguments.first_seed)))?;
+    let output = given.output.unwrap_or_else(|| {
+        let model = std::path::Path::new(&model).file_name().unwrap_or_default();
+        PathBuf::from("studies").join(model)
+    });
+    let study = Study {
+        crisp: env!("CARGO_PKG_VERSION").into(),
+        model,
+        data,
+        settings,
+        configurations,
+        seeds: (arguments.first_seed..=last).collect(),
+    };
+    Ok((study, output, fallback))
+}
+
+/// Writes the report of what is done, and prints its table and verdicts.
+fn report(root: &std::path::Path, json: bool) -> Result<()> {
+    let collected = Collected::read(root)?;
+    let analysis = Analysis::of(&collected)?;
+    let written = study::write(root, &collected, &analysis)?;
+    if json {
+        return print_json(&analysis);
+    }
+    print(&summary(&analysis).text())?;
+    for comparison in &analysis.comparisons {
+        print(&comparison.verdict)?;
+    }
+    if !analysis.missing.is_empty() {
+        print(&format!("not finished: {} runs", analysis.missing.len()))?;
+    }
+    print(&format!("report in {}", written.report.display()))
+}
+
+fn summary(analysis: &Analysis) -> Table {
+    let columns = ["configuration", "seeds", "accuracy, %", "sd", "loss", "step, s"];
+    let row = |result: &study::ConfigurationResult| {
+        vec![
+            result.configuration.name.clone(),
+            result.seeds.len().to_string(),
+            format!("{:.2}", result.accuracy.mean * 100.0),
+            result.accuracy.deviation.map_or("–".into(), |sd| format!("{:.2}", sd * 100.0)),
+            format!("{:.4}", result.loss.mean),
+            format!("{:.3}", result.step_seconds.mean),
+        ]
+    };
+    Table {
+        caption: String::new(),
+        columns: columns.map(String::from).to_vec(),
+        rows: analysis.configurations.iter().map(row).collect(),
+    }
+}

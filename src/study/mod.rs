@@ -1,0 +1,16 @@
+//! Studies: several configurations, several seeds each, and what can be said about their difference.
+
+mod analysis;
+mod page;
+mod statistics;
+mod sweep;
+
+pub use analysis::{Analysis, Comparison, ConfigurationResult, Discordance};
+pub use page::{Written, write};
+pub use statistics::{
+    Interval, PAPER_GAIN_POINTS, PairedDifference, Student, Summary, discordant, mcnemar, paired,
+    student_quantile, summary, verdict,
+};
+pub use sweep::{
+    Collected, CollectedRun, Configuration, Resources, Run, Shard, Study, StudyEvent, merge, run,
+};
