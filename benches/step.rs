@@ -36,8 +36,9 @@ fn step(criterion: &mut Criterion) {
     group.sample_size(10).throughput(Throughput::Elements(32));
     for text in ["dense", "topk:0.8", "block-topk:0.8,block=8"] {
         let policy: Policy = text.parse().expect("a policy");
+        let rules = policy.training().for_layers(config.layers).expect("rules");
         let prepared =
-            Prepared::new(&sentences.iter().collect::<Vec<_>>(), &policy).expect("a batch");
+            Prepared::new(&sentences.iter().collect::<Vec<_>>(), &rules).expect("a batch");
         let settings = Settings::default();
         let mut trainer = Trainer::new(&mut session, &config, &policy, &settings, prepared.sizes())
             .expect("a training step");
@@ -45,7 +46,7 @@ fn step(criterion: &mut Criterion) {
         group.bench_function(text, |bencher| {
             bencher.iter(|| {
                 let pending = trainer.step(&session, &prepared, scalars).expect("a step");
-                Trainer::finish(&session, pending).expect("its loss")
+                trainer.finish(&session, pending, &prepared).expect("its loss")
             });
         });
     }

@@ -163,7 +163,7 @@ fn what_is_planned_is_what_is_allocated() {
             }
         })
         .unwrap();
-        assert_eq!(planned, outcome.device_bytes, "{policy}, batch {batch_size}");
+        assert_eq!(planned, outcome.result.device_bytes, "{policy}, batch {batch_size}");
     }
 }
 

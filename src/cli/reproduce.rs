@@ -63,6 +63,12 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         return report(&root, json);
     }
     let (study, root, fallback) = plan(arguments.recipe.clone(), &arguments)?;
+    // Said now, rather than after the runs before it: a policy for a layer that the model lacks.
+    let layers = source::model(&study.model, arguments.first_seed)?.config.layers;
+    for configuration in &study.configurations {
+        let policy: Policy = configuration.sparsity.parse()?;
+        policy.for_layers(layers)?;
+    }
     let study = study.join(&root)?;
     note(&format!(
         "{} configurations of {} seeds in {}",

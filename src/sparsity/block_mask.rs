@@ -40,8 +40,8 @@ impl Block {
 /// A mask over the block pairs of a packed batch.
 ///
 /// Sentences are cut into blocks of `block` tokens, each from its own start. Which key blocks a query
-/// block visits is a row of bits, one for each block of its sentence, so that memory is
-/// next to linear in the length of a sentence. Where a mask has `bits`, of a visited pair only those pairs of tokens
+/// block visits is a row of bits, one for each block of its sentence, so that memory is next to linear
+/// in the length of a sentence. Where a mask has `bits`, of a visited pair only those pairs of tokens
 /// count that are set in there. Here every head shares the mask: where a rule chooses per head, the
 /// device writes visits, or bits, of its own.
 #[derive(Debug, Clone, PartialEq)]
