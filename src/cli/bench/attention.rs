@@ -34,6 +34,7 @@ pub struct Arguments {
 struct Report {
     forward_seconds: f64,
     backward_seconds: f64,
+    /// Making the mask: on the device, and the host's part of it.
     mask_seconds: f64,
     dense_forward_seconds: f64,
     dense_backward_seconds: f64,
