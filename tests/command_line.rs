@@ -47,6 +47,8 @@ fn train_eval_predict_and_the_files_between_them() {
         &train(&model, &data, "run", &["--epochs", "4", "--sparsity", "topk:0.5"]),
     );
     assert!(out.contains("accuracy 1.0000"), "this data is easy: {out}");
+    let page = fs::read_to_string(directory.join("run/report.html")).unwrap();
+    assert!(page.contains("topk:0.5") && page.contains("GFLOP") && !page.contains("<script"));
     for file in ["config.json", "model.safetensors", "tokenizer.json", "vocab.txt", "run.json"] {
         assert!(directory.join("run").join(file).exists(), "{file} is missing");
         if !file.ends_with("run.json") {
@@ -109,6 +111,45 @@ fn train_eval_predict_and_the_files_between_them() {
     succeeds(directory, &again);
     let count = steps(&directory.join("run/metrics.jsonl")).len();
     assert_eq!(count, 3, "two steps and an evaluation");
+}
+
+#[test]
+fn every_policy_trains_evaluates_and_predicts_and_stays_with_the_model() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let (model, data) = small(directory);
+    for (given, kept, evaluated) in [
+        ("local:2", "local:2", "local:2"),
+        ("local:1,global@1", "local:1,global@1", "local:1,global@1"),
+        ("random:0.5,seed=3", "random:0.5,seed=3", "random:0.5,seed=3"),
+        ("topk:0->0.8,warmup=3", "topk:0→0.8,warmup=3", "topk:0.8"),
+        ("block-topk:0.5,block=4@0+topk:0.5@1", "block-topk:0.5,block=4@0+topk:0.5@1", ""),
+        ("topk:0.8,over=16,only=train", "topk:0.8,over=16,only=train", "dense"),
+    ] {
+        let arguments = train(&model, &data, "run", &["--max-steps", "5", "--sparsity", given]);
+        let out = succeeds(directory, &[&arguments[..], &["--overwrite"]].concat());
+        let config = json(&fs::read_to_string(directory.join("run/config.json")).unwrap());
+        assert_eq!(config["crisp"]["sparsity"], kept);
+        // What training said of the model is what evaluation finds with the policy that stays with it, and
+        // with the policy that this comes down to.
+        let eval = |more: &[&str]| {
+            let arguments = ["eval", "--model", "run", "--data", &data, "--json"];
+            json(&succeeds(directory, &[&arguments[..], more].concat()))
+        };
+        let own = eval(&[]);
+        let accuracy = format!("accuracy {:.4}", own["accuracy"].as_f64().unwrap());
+        assert!(out.contains(&accuracy), "{given}: {own} {out}");
+        if !evaluated.is_empty() {
+            assert_eq!(own["loss"], eval(&["--sparsity", evaluated])["loss"], "{given}");
+        }
+        let predict = ["predict", "--model", "run", "--sparsity", given, "--json", "a good film"];
+        assert!(json(&succeeds(directory, &predict))["label"].is_string());
+        // A sentence is judged alike in any batch.
+        let alone = eval(&["--batch-size", "1"])["loss"].as_f64().unwrap();
+        assert!((alone - own["loss"].as_f64().unwrap()).abs() < 1e-6, "{given}: {alone} {own}");
+    }
+    let wrong = train(&model, &data, "other", &["--sparsity", "topk:0.8@2"]);
+    fails(directory, &wrong, 2, &["layer 2", "0 to 1"]);
 }
 
 #[test]

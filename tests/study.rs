@@ -38,6 +38,7 @@ fn a_study_pairs_its_runs_and_repeats_none_that_is_done() {
     let (model, data) = small(directory);
     let more = ["--levels", "0.5", "--also", "local:1@0", "--control", "random"];
     let more = [&more[..], &["--control", "attention-dropout:0.4", "--seeds", "2"]].concat();
+    let more = [&more[..], &["--show", "the film not bad not good ."]].concat();
     let out = succeeds(directory, &reproduce(&model, &data, "study", &more));
     for name in ["dense", "topk:0.5", "local:1@0", "random:0.5", "attention dropout 0.4"] {
         assert!(out.contains(name), "{name} is missing: {out}");
@@ -83,7 +84,16 @@ fn a_study_pairs_its_runs_and_repeats_none_that_is_done() {
     assert!(page.starts_with("<!DOCTYPE html>") && !page.contains("<script"));
     let outside = page.replace("http://www.w3.org/2000/svg", "").contains("http");
     assert!(!outside, "a link to the outside");
-    for part in ["McNemar", "local:1@0", "GFLOP", "layer 1", "SHA-256", "@media print", "dark"] {
+    for part in [
+        "McNemar",
+        "local:1@0",
+        "GFLOP",
+        "layer 1",
+        "SHA-256",
+        "@media print",
+        "dark",
+        "film not bad not",
+    ] {
         assert!(page.contains(part), "{part} is missing");
     }
     assert!(root.join("figures/difference.svg").exists());

@@ -40,6 +40,10 @@ pub struct Arguments {
     /// Run nothing: collect what these directories (of shards, or --output itself) hold, and report it.
     #[arg(long, value_name = "DIR", num_args = 0..)]
     collect: Option<Vec<PathBuf>>,
+    /// A sentence whose attention the report shows, instead of two of the validation set; may be given several
+    /// times.
+    #[arg(long, value_name = "TEXT")]
+    show: Vec<String>,
     /// Keep each run's model (by default only its records are kept).
     #[arg(long)]
     keep_models: bool,
@@ -88,6 +92,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
             let (train, validation) = source::training_data(&study.data, &model.config.labels)?;
             Ok((model, train, validation))
         },
+        show: &arguments.show,
         stop: &STOP,
     };
     let mut shown = Progress::new();

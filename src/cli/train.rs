@@ -4,7 +4,7 @@ use super::recipe::{Chosen, Recipe, choose};
 use super::{Common, note, open, print, progress, progress::Progress, source};
 use crate::error::{Error, Result};
 use crate::report;
-use crate::train::{Event, RunDirectory, Settings, Task, look_at_validation, train};
+use crate::train::{Event, RunDirectory, Settings, Task, look, train};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -78,7 +78,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     shown.finish();
     let outcome = outcome?;
     let directory = RunDirectory { path: output.clone() };
-    look_at_validation(&mut session, &outcome, &settings)?.write(&directory.attention())?;
+    look(&mut session, &outcome, &settings, &[])?.write(&directory.attention())?;
     crate::files::write(&directory.report(), report::run_page(&directory)?.as_bytes())?;
     let result = &outcome.result;
     if let Some((step, timings)) = timed {

@@ -49,7 +49,7 @@ pub fn run_page(directory: &RunDirectory) -> Result<String> {
         ));
         page.text(
             "One run says little about a configuration: with another seed the accuracy would be another. \
-             `crisp reproduce` compares several seeds.",
+             The command “crisp reproduce” compares several seeds.",
         );
         let mut rows = vec![vec![
             "validation".into(),

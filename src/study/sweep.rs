@@ -14,7 +14,7 @@ use crate::report::run_page;
 use crate::sparsity::Policy;
 use crate::train::{
     Curves, Event, Inspection, Model, PredictionLine, RunDirectory, RunRecord, Settings, Task,
-    look_at_validation, train,
+    look, train,
 };
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -225,6 +225,8 @@ pub struct Resources<'a> {
     pub open: &'a dyn Fn() -> Result<Session>,
     /// Reads the model (what it lacks is drawn from the seed), training and validation sentences.
     pub load: &'a dyn Fn(u64) -> Result<(Model, Dataset, Dataset)>,
+    /// Sentences whose attention is shown; without any, some that the models are judged on.
+    pub show: &'a [String],
     /// Ends the sweep after the step under way.
     pub stop: &'a AtomicBool,
 }
@@ -266,7 +268,8 @@ pub fn run(
                 ))
                 .remedy("Remove its directory, or choose another --output."));
             }
-            if record.result.is_some() {
+            // The page is written last: without it the run was stopped on its way out.
+            if record.result.is_some() && directory.report().exists() {
                 on(StudyEvent::Done(run));
                 continue;
             }
@@ -287,7 +290,7 @@ pub fn run(
         };
         let outcome =
             train(&mut session, task, resources.stop, &mut |event| on(StudyEvent::In(event)))?;
-        look_at_validation(&mut session, &outcome, &settings)?.write(&directory.attention())?;
+        look(&mut session, &outcome, &settings, resources.show)?.write(&directory.attention())?;
         files::write(&directory.report(), run_page(&directory)?.as_bytes())?;
         if !keep_models {
             directory.discard_model()?;

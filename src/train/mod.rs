@@ -15,7 +15,7 @@ mod training_run;
 pub use attention_pairs::{AttentionPairs, FORWARD, TRAINING};
 pub use batches::{Batches, Prepared};
 pub use evaluator::{Evaluation, Evaluator, Model, Prediction, encode, load_model};
-pub use inspector::{HeadLook, Inspection, Inspector, Look, look_at_validation};
+pub use inspector::{HeadLook, Inspection, Inspector, Look, look};
 pub use metrics::{Curves, EvaluationLine, StepLine};
 pub use record::{DataRecord, PredictionLine, RunData, RunRecord, RunResult};
 pub use run_directory::RunDirectory;

@@ -145,7 +145,9 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let model = source::model(&arguments.model, settings.seed)?;
     let given = arguments.sparsity.as_deref().map(str::parse).transpose()?;
     let policy: Policy = policy_of(given, &model.config)?;
-    settings.sparsity = policy.to_string();
+    // The batches come with the masks of the phase that is measured.
+    let phase = if arguments.eval { policy.evaluation() } else { policy.training() };
+    settings.sparsity = phase.to_string();
     let steps = arguments.steps + 1;
     let examples = examples(&arguments, &model, steps)?;
     let mut batches = Batches::new(&examples, &settings, model.config.layers)?;
