@@ -133,10 +133,11 @@ impl Batch {
 ///
 /// It is written out here, and pinned by a test, because the order of an epoch must be the same on
 /// every platform and in every later version: a run is resumed and compared by its seed.
-struct SplitMix64(u64);
+pub struct SplitMix64(pub u64);
 
 impl SplitMix64 {
-    fn next(&mut self) -> u64 {
+    /// The next output.
+    pub fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -146,11 +147,11 @@ impl SplitMix64 {
 
     /// A number in `0..bound`, every one equally likely: the high half of a 128-bit product, drawn
     /// again in the few cases that would favour some numbers (Lemire, 2019).
-    fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         // 2^64 mod bound: how many low halves have to be refused.
         let refuse = bound.wrapping_neg() % bound;
         loop {
-            let product = u128::from(self.next()) * u128::from(bound);
+            let product = u128::from(self.word()) * u128::from(bound);
             if product as u64 >= refuse {
                 return (product >> 64) as u64;
             }
@@ -167,8 +168,8 @@ impl SplitMix64 {
 pub fn epoch_order(examples: usize, seed: u64, epoch: u32, shuffle: bool) -> Vec<u32> {
     let mut order: Vec<u32> = (0..examples).map(|example| example as u32).collect();
     if shuffle {
-        let start = SplitMix64(seed).next().wrapping_add(u64::from(epoch));
-        let mut generator = SplitMix64(SplitMix64(start).next());
+        let start = SplitMix64(seed).word().wrapping_add(u64::from(epoch));
+        let mut generator = SplitMix64(SplitMix64(start).word());
         for last in (1..order.len()).rev() {
             let chosen = generator.below(last as u64 + 1) as usize;
             order.swap(last, chosen);

@@ -3,6 +3,7 @@
 //!
 //! Pure functions of numbers: no files, no device, and the same seed gives the same result.
 
+use crate::data::SplitMix64;
 use serde::Serialize;
 
 /// The gain in accuracy that the paper reports for sparse attention, in percentage points.
@@ -313,12 +314,12 @@ impl Table {
         for _ in 0..resamples {
             sums.fill(0.0);
             for _ in 0..examples {
-                let example = generator.below(examples);
+                let example = generator.below(examples as u64) as usize;
                 add(&mut sums, &self.cells[example * seeds..][..seeds]);
             }
             let (mut of_means, mut of_sums) = (0.0, 0.0);
             for _ in 0..seeds {
-                let seed = generator.below(seeds);
+                let seed = generator.below(seeds as u64) as usize;
                 of_means += self.by_seed[seed];
                 of_sums += sums[seed];
             }
@@ -555,25 +556,6 @@ fn hundredths(value: f64, round: impl Fn(f64) -> f64) -> f64 {
 /// Two decimals and a sign, which 0 has not.
 fn signed(value: f64) -> String {
     if value == 0.0 { "0.00".into() } else { format!("{value:+.2}") }
-}
-
-/// SplitMix64 (Steele, Lea and Flood, 2014), as in `data::batch`, where its outputs are pinned.
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// An index below `bound`: the high half of a 128-bit product. Some indices are more likely than
-    /// others by less than `bound / 2^64`, which no resample can tell.
-    fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
-    }
 }
 
 #[cfg(test)]
@@ -867,7 +849,7 @@ mod tests {
 
         /// Box and Muller (1958).
         fn normal(&mut self) -> f64 {
-            let mut uniform = || ((self.generator.next() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+            let mut uniform = || ((self.generator.word() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
             let (radius, turn) = (uniform(), uniform());
             (-2.0 * libm::log(radius)).sqrt() * libm::cos(std::f64::consts::TAU * turn)
         }
