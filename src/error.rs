@@ -12,6 +12,8 @@ pub enum Kind {
     Input,
     /// No adapter, device lost, out of memory, a kernel refused (exit code 1).
     Device,
+    /// A loss that is no number any more (exit code 1).
+    Diverged,
     /// Stopped by Ctrl-C after saving (exit code 130).
     Interrupted,
 }
@@ -47,6 +49,12 @@ impl Error {
         Self::new(Kind::Device, message)
     }
 
+    /// Training has left the numbers.
+    pub fn diverged(message: impl Into<String>) -> Self {
+        Self::new(Kind::Diverged, message)
+            .remedy("Training has diverged: lower --learning-rate or raise --warmup-steps.")
+    }
+
     /// The user stopped the run.
     pub fn interrupted(message: impl Into<String>) -> Self {
         Self::new(Kind::Interrupted, message)
@@ -78,7 +86,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             Kind::Usage => 2,
-            Kind::Input | Kind::Device => 1,
+            Kind::Input | Kind::Device | Kind::Diverged => 1,
             Kind::Interrupted => 130,
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 use std::{env, fs};
 
 /// Reads a whole file.
@@ -34,8 +35,9 @@ pub fn read_text(path: &Path) -> Result<String> {
 /// Names the path and the operating system's reason.
 pub fn write(path: &Path, content: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    // Two processes may write the same file.
-    name.push(format!(".{}.partial", std::process::id()));
+    // Two processes may write the same file, on two machines even.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+    name.push(format!(".{}-{now}.partial", std::process::id()));
     let beside = path.with_file_name(name);
     let written = fs::File::create(&beside).and_then(|mut file| {
         std::io::Write::write_all(&mut file, content)?;
@@ -45,6 +47,22 @@ pub fn write(path: &Path, content: &[u8]) -> Result<()> {
         let _ = fs::remove_file(&beside);
         Error::io(path, "write", &why)
     })
+}
+
+/// Takes the lock of a directory, which is the operating system's: it ends with the process. `None` where
+/// another process has it. Where the file system knows no locks, nothing is locked.
+///
+/// # Errors
+/// A lock file that cannot be made.
+pub fn lock(directory: &Path) -> Result<Option<fs::File>> {
+    create_dir(directory)?;
+    let path = directory.join(".lock");
+    let file = fs::File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|why| Error::io(&path, "open", &why))?;
+    match file.try_lock() {
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(Some(file)),
+    }
 }
 
 /// Creates a directory and all above it.

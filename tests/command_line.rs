@@ -206,30 +206,39 @@ fn ctrl_c_saves_and_ends_with_130() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let (model, data) = small(directory);
-    let more = ["--max-steps", "4000", "--eval-every", "4000"];
-    let child = crisp(directory)
-        .args(train(&model, &data, "run", &more))
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let metrics = directory.join("run/metrics.jsonl");
-    let started = Instant::now();
-    while fs::read_to_string(&metrics).map_or(0, |text| text.lines().count()) < 3 {
-        assert!(started.elapsed() < Duration::from_secs(120), "the run does not get on");
-        std::thread::sleep(Duration::from_millis(2));
+    for eval_every in ["4000", "1"] {
+        let more = ["--max-steps", "4000", "--overwrite", "--eval-every", eval_every];
+        let child = crisp(directory)
+            .args(train(&model, &data, "run", &more))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let metrics = directory.join("run/metrics.jsonl");
+        let started = Instant::now();
+        while fs::read_to_string(&metrics).map_or(0, |text| text.lines().count()) < 3 {
+            assert!(started.elapsed() < Duration::from_secs(120), "the run does not get on");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("--resume"), "{}", text(&output.stderr));
+        let saved: Vec<String> = fs::read_dir(directory.join("run/checkpoints"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != "best")
+            .collect();
+        assert_eq!(saved.len(), 1, "{saved:?}");
+        let step: usize = saved[0].strip_prefix("step-").unwrap().parse().unwrap();
+        let lines = steps(&metrics);
+        let (evaluations, losses): (Vec<_>, Vec<_>) =
+            lines.iter().partition(|line| line["loss"].is_null());
+        assert_eq!(losses.len(), step, "all losses up to the saved step are written");
+        // Nor is the evaluation of the step lost that it was stopped at: a resumed run begins after it.
+        assert_eq!(evaluations.len(), if eval_every == "1" { step } else { 0 });
+        fs::remove_file(&metrics).unwrap();
     }
-    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(killed.success());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("--resume"), "{}", text(&output.stderr));
-    let saved: Vec<String> = fs::read_dir(directory.join("run/checkpoints"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    assert_eq!(saved.len(), 1, "{saved:?}");
-    let step: usize = saved[0].strip_prefix("step-").unwrap().parse().unwrap();
-    assert_eq!(steps(&metrics).len(), step, "all losses up to the saved step are written");
 }
 
 #[test]

@@ -115,6 +115,55 @@ fn a_study_pairs_its_runs_and_repeats_none_that_is_done() {
 }
 
 #[test]
+fn what_another_process_does_or_a_user_removes_is_not_done_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let (model, data) = small(directory);
+    let more = ["--levels", "0.5", "--rule", "topk,over=16", "--control", "random", "--seeds", "1"];
+    let root = directory.join("study");
+    let run = root.join("runs/random-0.5-over-16-seed-1");
+    fs::create_dir_all(&run).unwrap();
+    let held = fs::File::create(run.join(".lock")).unwrap();
+    held.try_lock().unwrap();
+    let output = crisp(directory).args(reproduce(&model, &data, "study", &more)).output().unwrap();
+    let told = text(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("random-0.5-over-16-seed-1: another process is at it"), "{told}");
+    assert!(text(&output.stdout).contains("not finished: 1 runs"));
+    let train = ["train", "--model", &model, "--data", &data, "--max-steps", "2", "--output"];
+    let place = run.display().to_string();
+    fails(directory, &[&train[..], &[&place]].concat(), 1, &["another process"]);
+    drop(held);
+    // The control keeps as many keys as what it controls: here, all of them.
+    let out = succeeds(directory, &reproduce(&model, &data, "study", &more));
+    assert!(!out.contains("not finished"), "{out}");
+    let result = |name: &str| -> Value {
+        json(&read(&root.join("runs").join(name).join("run.json")).replace('\n', " "))["result"]
+            .take()
+    };
+    let pairs = |name: &str| result(name)["training_pairs"].take();
+    assert_eq!(pairs("random-0.5-over-16-seed-1"), pairs("topk-0.5-over-16-seed-1"));
+
+    // A page that was removed is made again from the records; nothing is trained for it.
+    let before = result("dense-seed-1");
+    let page = root.join("runs/dense-seed-1/report.html");
+    fs::remove_file(&page).unwrap();
+    succeeds(directory, &reproduce(&model, &data, "study", &more));
+    assert!(page.exists());
+    assert_eq!(before, result("dense-seed-1"));
+
+    // Other training data make another study, whatever they are called.
+    fs::write(directory.join("data/train.tsv"), "sentence\tlabel\ngood\t1\nbad\t0\n").unwrap();
+    let more = [&more[..6], &["--seeds", "2"]].concat();
+    let mut arguments = reproduce(&model, &data, "study", &more);
+    arguments.push("--json");
+    let output = crisp(directory).args(arguments).output().unwrap();
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("cannot be compared: the training data have changed"), "{told}");
+}
+
+#[test]
 fn a_study_that_was_killed_goes_on_and_ends_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();

@@ -57,39 +57,40 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     model.upload(&mut session)?;
 
     let mut page = arguments.attention.clone();
-    let mut classify = |texts: &[String]| -> Result<()> {
-        let max_length = model.max_length(settings.max_length);
-        let ids = model.tokenizer.encode_all(texts, max_length)?;
-        let examples: Vec<Encoded> =
-            ids.into_iter().map(|ids| Encoded { ids, label: None }).collect();
-        let mut evaluator =
-            Evaluator::for_examples(&mut session, &model.config, &policy, &examples, BATCH)?;
-        let predictions = evaluator.predict(&session, &examples, BATCH, |_| {})?;
-        for (text, prediction) in texts.iter().zip(&predictions) {
-            show(text, prediction, &model.config.labels, arguments.json)?;
-        }
-        // Of lines from stdin the first chunk: the page is written once.
-        if let Some(path) = page.take() {
-            let shown = &examples[..examples.len().min(SHOWN)];
-            if let Some(long) = shown.iter().find(|example| example.ids.len() > READABLE) {
-                return Err(Error::usage(format!(
-                    "--attention: a sentence has {} word pieces, and a map shows {READABLE} at most",
+    let mut classify =
+        |texts: &[String]| -> Result<()> {
+            let max_length = model.max_length(settings.max_length);
+            let ids = model.tokenizer.encode_all(texts, max_length)?;
+            let examples: Vec<Encoded> =
+                ids.into_iter().map(|ids| Encoded { ids, label: None }).collect();
+            let mut evaluator =
+                Evaluator::for_examples(&mut session, &model.config, &policy, &examples, BATCH)?;
+            let predictions = evaluator.predict(&session, &examples, BATCH, |_| {})?;
+            for (text, prediction) in texts.iter().zip(&predictions) {
+                show(text, prediction, &model.config.labels, arguments.json)?;
+            }
+            // Of lines from stdin the first chunk: the page is written once.
+            if let Some(path) = page.take() {
+                let shown = &examples[..examples.len().min(SHOWN)];
+                if let Some(long) = shown.iter().find(|example| example.ids.len() > READABLE) {
+                    return Err(Error::usage(format!(
+                    "--attention: a sentence has {} word pieces, and {READABLE} can be looked at",
                     long.ids.len()
                 ))
                 .remedy(format!("Cut it with --max-length {READABLE}, or leave --attention out.")));
+                }
+                let inspection = Inspector::new(&mut session, &model.config, &policy, shown)?
+                    .inspect(&session, &model, shown)?;
+                let labels: Vec<(String, f64)> = predictions
+                    .iter()
+                    .map(|of| (model.config.labels[of.label].clone(), of.probabilities[of.label]))
+                    .collect();
+                let html = report::attention_page(&arguments.model, &inspection, &labels);
+                crate::files::write(&path, html.as_bytes())?;
+                note(&format!("attention in {}", path.display()));
             }
-            let inspection = Inspector::new(&mut session, &model.config, &policy, shown)?
-                .inspect(&session, &model, shown)?;
-            let labels: Vec<(String, f64)> = predictions
-                .iter()
-                .map(|of| (model.config.labels[of.label].clone(), of.probabilities[of.label]))
-                .collect();
-            let html = report::attention_page(&arguments.model, &inspection, &labels);
-            crate::files::write(&path, html.as_bytes())?;
-            note(&format!("attention in {}", path.display()));
-        }
-        Ok(())
-    };
+            Ok(())
+        };
     if !arguments.text.is_empty() {
         return classify(&arguments.text);
     }

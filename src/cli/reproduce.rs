@@ -34,7 +34,7 @@ pub struct Arguments {
     /// The first seed; the others follow it.
     #[arg(long, value_name = "N", default_value_t = 1)]
     first_seed: u64,
-    /// Do only part I of N of the runs (every N-th), so that several machines share a study.
+    /// Do only the I-th of N parts of the runs, so that several machines share a study.
     #[arg(long, value_name = "I/N", conflicts_with = "collect")]
     shard: Option<Shard>,
     /// Run nothing: collect what these directories (of shards, or --output itself) hold, and report it.
@@ -110,6 +110,8 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
                     note(&format!("run {number} of {of}: {}", run.name));
                 }
                 StudyEvent::Done(run) => note(&format!("{}: done before", run.name)),
+                StudyEvent::Busy(run) => note(&format!("{}: another process is at it", run.name)),
+                StudyEvent::Diverged(run, why) => note(&format!("{}: {why}", run.name)),
                 StudyEvent::In(event) => shown.show(event),
                 StudyEvent::Ended(run, record) => {
                     shown.finish();
@@ -132,6 +134,11 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         }
         _ => error,
     })?;
+    let collected = Collected::read(&root)?;
+    if collected.runs.is_empty() {
+        note("no run of the study is done yet, so there is nothing to report");
+        return Ok(());
+    }
     report(&root, json)?;
     match fallback {
         Some(text) if !json => print(&text),
@@ -171,8 +178,14 @@ fn plan(recipe: Recipe, arguments: &Arguments) -> Result<(Study, PathBuf, Option
     for control in &arguments.control {
         match control.split_once(':') {
             None if control == "random" => {
+                // As many keys as the level keeps; of blocks, that share of the keys.
+                let options: String = options
+                    .split(',')
+                    .filter(|option| !option.is_empty() && !option.starts_with("block="))
+                    .map(|option| format!(",{option}"))
+                    .collect();
                 for level in &arguments.levels {
-                    add(Configuration::of(&format!("random:{}", level.trim()).parse()?));
+                    add(Configuration::of(&format!("random:{}{options}", level.trim()).parse()?));
                 }
             }
             Some(("attention-dropout", probability)) => {

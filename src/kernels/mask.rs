@@ -24,6 +24,19 @@ pub struct Mask {
     pub block: u32,
 }
 
+impl Mask {
+    /// The visits, and the words of one head, where the device chooses them.
+    pub fn chosen_visits(&self) -> Option<(TensorId, Size)> {
+        (self.visits_stride != Size::from(0u32)).then_some((self.visits, self.visits_stride))
+    }
+
+    /// The bits, and the words of one head, where the device chooses them.
+    pub fn chosen_bits(&self) -> Option<(TensorId, Size)> {
+        let bits = self.bits.filter(|_| self.bits_stride != Size::from(0u32));
+        bits.map(|bits| (bits, self.bits_stride))
+    }
+}
+
 /// Bits of one head, in words: one for each row of each pair.
 pub fn bits_words(block: u32) -> Size {
     Size::from(Symbol::Pairs).times(u64::from(block))

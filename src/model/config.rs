@@ -469,10 +469,10 @@ impl<'a> Keys<'a> {
 
     /// `id2label` decides, as in `transformers`; else the order of `label2id`; else `num_labels`.
     fn labels(&self) -> Result<Vec<String>> {
-        if let Some(value) = self.get("problem_type") {
-            if value.as_str() != Some("single_label_classification") {
-                return Err(self.wrong("problem_type", value, "\"single_label_classification\""));
-            }
+        if let Some(value) = self.get("problem_type")
+            && value.as_str() != Some("single_label_classification")
+        {
+            return Err(self.wrong("problem_type", value, "\"single_label_classification\""));
         }
         let count = match self.get("num_labels") {
             Some(_) => Some(self.whole(&["num_labels"], 2)?),

@@ -4,9 +4,7 @@ use super::attention_map::AttentionMap;
 use super::chart::{LineChart, Series};
 use super::page::{Page, Table};
 use crate::error::Result;
-use crate::train::{
-    AttentionPairs, Curves, HeadLook, Inspection, Look, RunDirectory, RunRecord, TRAINING,
-};
+use crate::train::{AttentionPairs, Curves, HeadLook, Inspection, Look, RunDirectory, RunRecord};
 use serde_json::Value;
 
 /// Points of a smoothed curve.
@@ -133,7 +131,7 @@ pub fn run_page(directory: &RunDirectory) -> Result<String> {
     if let Some(result) = &record.result {
         page.section("Attention: what was left out");
         let per_step = |pairs: &AttentionPairs| -> Vec<[f64; 2]> {
-            let layers = pairs.operations(result.head_dim, TRAINING);
+            let layers = pairs.operations(result.head_dim);
             let steps = f64::from(result.steps.max(1));
             layers.iter().map(|layer| layer.map(|of| of as f64 / steps)).collect()
         };

@@ -93,7 +93,8 @@ impl BlockMask {
                 for word in 0..of.visit_words() {
                     let keys = (word * 32..count.min(word * 32 + 32)).filter(|key| row(*key));
                     let word = keys.fold(0u32, |word, key| word | 1 << (key % 32));
-                    pairs += word.count_ones();
+                    // Where there are too many to count, the plan refuses their memory.
+                    pairs = u32::saturating_add(pairs, word.count_ones());
                     mask.visits.push(word);
                 }
                 mask.blocks.push(of);
@@ -117,7 +118,7 @@ impl BlockMask {
 
     /// Pairs of blocks of one sentence.
     pub fn pair_count(&self) -> u32 {
-        self.blocks.iter().map(|block| block.blocks).sum()
+        self.blocks.iter().fold(0, |pairs, block| pairs.saturating_add(block.blocks))
     }
 
     /// The key blocks that a block visits, by number, ascending.

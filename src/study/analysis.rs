@@ -5,11 +5,12 @@ use super::statistics::{
 };
 use super::sweep::{Collected, CollectedRun, Configuration};
 use crate::error::{Error, Result};
-use crate::train::{AttentionPairs, RunResult, TRAINING};
+use crate::train::{AttentionPairs, RunResult};
 use serde::Serialize;
 
-/// Bootstrap resamples.
+/// Bootstrap resamples, and fewer where that would be more than so many additions.
 const RESAMPLES: u32 = 10_000;
+const ADDITIONS: usize = 2_000_000_000;
 /// The generator of the bootstrap starts from this, so that a report can be made again.
 const SEED: u64 = 1;
 
@@ -46,7 +47,7 @@ pub struct ConfigurationResult {
     /// and what dense attention would take; by layer.
     pub step_operations: Vec<[f64; 2]>,
     /// Share of the pairs of query and key that was left out in training, over all heads.
-    pub training_sparsity: f64,
+    pub training_sparsity: Option<f64>,
     /// Likewise in the last evaluation, `[layers][heads]`.
     pub evaluation_sparsity: Vec<Vec<f64>>,
 }
@@ -103,17 +104,22 @@ impl Analysis {
         let of = |configuration: usize| -> Vec<&CollectedRun> {
             collected.runs.iter().filter(|run| run.run.configuration == configuration).collect()
         };
-        let validation = |run: &CollectedRun| {
-            (run.record.data.validation.fingerprint.clone(), run.predictions.len())
-        };
-        if let Some(first) = collected.runs.first()
-            && let Some(other) =
-                collected.runs.iter().find(|run| validation(run) != validation(first))
-        {
-            return Err(Error::input(format!(
-                "{} and {} were evaluated on different sentences",
-                first.run.name, other.run.name
-            )));
+        if let Some(first) = collected.runs.first() {
+            for other in &collected.runs {
+                let mut differences = other.record.other_origin(&first.record);
+                if other.predictions.len() != first.predictions.len() {
+                    differences.push("another number of predictions".into());
+                }
+                if !differences.is_empty() {
+                    return Err(Error::input(format!(
+                        "{} and {} cannot be compared: {}",
+                        first.run.name,
+                        other.run.name,
+                        differences.join("; ")
+                    ))
+                    .remedy("Remove the directory of the one that is wrong, and run it again."));
+                }
+            }
         }
         let configurations: Vec<ConfigurationResult> = study
             .configurations
@@ -155,7 +161,7 @@ impl ConfigurationResult {
             steps += f64::from(result.steps);
         }
         let head_dim = results.first()?.head_dim;
-        let operations = training.operations(head_dim, TRAINING);
+        let operations = training.operations(head_dim);
         let medians: Vec<f64> = runs.iter().map(|run| median_step(run)).collect();
         let kept: u64 = training.kept.iter().flatten().sum();
         let all = training.all * training.kept.iter().map(|heads| heads.len() as u64).sum::<u64>();
@@ -171,7 +177,8 @@ impl ConfigurationResult {
                 .iter()
                 .map(|layer| layer.map(|of| of as f64 / steps.max(1.0)))
                 .collect(),
-            training_sparsity: 1.0 - kept as f64 / all.max(1) as f64,
+            // Records of former versions have no pairs.
+            training_sparsity: (all > 0).then(|| 1.0 - kept as f64 / all as f64),
             evaluation_sparsity: evaluation.sparsity(),
         })
     }
@@ -202,7 +209,9 @@ impl Comparison {
         let compare = |of: &dyn Fn(&CollectedRun) -> Vec<f64>| {
             let first: Vec<Vec<f64>> = pairs.iter().map(|pair| of(pair.0)).collect();
             let other: Vec<Vec<f64>> = pairs.iter().map(|pair| of(pair.1)).collect();
-            paired(&first, &other, RESAMPLES, SEED)
+            let scores = first.iter().map(Vec::len).sum::<usize>().max(1);
+            let affordable = u32::try_from(ADDITIONS / scores).unwrap_or(RESAMPLES);
+            paired(&first, &other, RESAMPLES.min(affordable).max(1000), SEED)
         };
         let discordance = pairs
             .iter()

@@ -251,7 +251,6 @@ fn tables(analysis: &Analysis) -> Vec<Table> {
                     between(accuracy.over_seeds, 100.0, 2),
                     between(accuracy.over_examples, 100.0, 2),
                     between(accuracy.over_both, 100.0, 2),
-                    format!("{:+.4} ({})", of.loss.estimate, between(of.loss.over_both, 1.0, 4)),
                 ]
             })
             .collect(),
@@ -320,7 +319,7 @@ fn tables(analysis: &Analysis) -> Vec<Table> {
                     dense.map_or("–".into(), |dense| {
                         format!("{:.1} %", 100.0 * seconds.mean / dense.max(1e-12))
                     }),
-                    format!("{:.1} %", 100.0 * result.training_sparsity),
+                    result.training_sparsity.map_or("–".into(), |share| format!("{:.1} %", 100.0 * share)),
                 ]
             })
             .collect(),
@@ -433,20 +432,17 @@ fn figures(collected: &Collected, analysis: &Analysis) -> Vec<Figure> {
 
 /// Mean, lowest and highest of some curves over the x that all of them have.
 fn spread(name: String, curves: &[Vec<(f64, f64)>]) -> Series {
-    let shortest = curves.iter().map(Vec::len).min().unwrap_or(0);
-    let at = |index: usize| curves.iter().map(move |curve| curve[index].1);
-    let x = |index: usize| curves[0][index].0;
-    let mean = |index: usize| at(index).sum::<f64>() / curves.len() as f64;
-    Series {
-        name,
-        points: (0..shortest).map(|index| (x(index), mean(index))).collect(),
-        band: (0..shortest)
-            .map(|index| {
-                let low = at(index).fold(f64::INFINITY, f64::min);
-                (x(index), low, at(index).fold(f64::NEG_INFINITY, f64::max))
-            })
-            .collect(),
+    let mut series = Series { name, ..Series::default() };
+    for (x, _) in curves.first().into_iter().flatten() {
+        let at =
+            |curve: &Vec<(f64, f64)>| curve.iter().find(|point| point.0 == *x).map(|point| point.1);
+        let Some(values) = curves.iter().map(at).collect::<Option<Vec<f64>>>() else { continue };
+        let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        series.points.push((*x, values.iter().sum::<f64>() / values.len() as f64));
+        series.band.push((*x, low, high));
     }
+    series
 }
 
 /// The same sentences under each configuration, from the runs of the first seed that has any.
@@ -466,11 +462,13 @@ fn attention(page: &mut Page, collected: &Collected) {
     ));
     for number in 0..sentences {
         for run in &shown {
-            let Some(look) =
-                run.attention.as_ref().and_then(|attention| attention.sentences.get(number))
-            else {
+            let of = |run: &CollectedRun| run.attention.as_ref()?.sentences.get(number).cloned();
+            let (Some(look), Some(same)) = (of(run), of(shown[0])) else { continue };
+            // A run that was made to show other sentences has nothing to show beside these.
+            if look.tokens != same.tokens {
                 continue;
-            };
+            }
+            let look = &look;
             let name = &collected.study.configurations[run.run.configuration].name;
             if run.run.name == shown[0].run.name {
                 page.text(&format!("“{}”", look.tokens.join(" ")));

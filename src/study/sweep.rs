@@ -7,7 +7,7 @@
 //! ```
 
 use crate::data::Dataset;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::graph::Session;
 use crate::report::run_page;
@@ -17,9 +17,12 @@ use crate::train::{
     look, train,
 };
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// One of the things that are compared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,13 +81,20 @@ pub struct Run {
 }
 
 impl Study {
-    /// All runs. Those of one seed stand together, so that a sweep that is half done has whole pairs.
+    /// All runs. Those of one seed stand together, so that what is done first has whole pairs.
     pub fn runs(&self) -> Vec<Run> {
         let slug = |name: &str| {
-            let kept = |c: char| if c.is_alphanumeric() || c == '.' { c } else { '-' };
+            let kept = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
             let text: String =
                 name.replace('→', "to").replace(", ", " ").chars().map(kept).collect();
-            text
+            match text.len() {
+                0..=100 => text,
+                // File names end somewhere; what is cut off still tells two policies apart.
+                _ => {
+                    let hash = Sha256::digest(name);
+                    format!("{}-{:02x}{:02x}{:02x}", &text[..90], hash[0], hash[1], hash[2])
+                }
+            }
         };
         let of = |seed: u64| {
             self.configurations.iter().enumerate().map(move |(configuration, of)| Run {
@@ -116,8 +126,11 @@ impl Study {
         if !path.exists() {
             return Ok(None);
         }
-        let study = serde_json::from_slice(&files::read(&path)?)
+        let mut study: Self = serde_json::from_slice(&files::read(&path)?)
             .map_err(|why| Error::input(format!("{}: {why}", path.display())))?;
+        // A run that is named twice is still one run.
+        let mut seen = HashSet::new();
+        study.seeds.retain(|seed| seen.insert(*seed));
         Ok(Some(study))
     }
 
@@ -127,6 +140,12 @@ impl Study {
     /// # Errors
     /// Another model, data or settings there.
     pub fn join(mut self, root: &Path) -> Result<Self> {
+        // Another process may be adding to it.
+        let mut lock = files::lock(root)?;
+        while lock.is_none() {
+            std::thread::sleep(Duration::from_millis(50));
+            lock = files::lock(root)?;
+        }
         if let Some(there) = Self::read(root)? {
             self.check_like(&there, root)?;
             let (configurations, seeds) = (self.configurations, self.seeds);
@@ -143,7 +162,6 @@ impl Study {
                 }
             }
         }
-        files::create_dir(root)?;
         let mut text = serde_json::to_string_pretty(&self)
             .map_err(|why| Error::input(format!("study.json: {why}")))?;
         text.push('\n');
@@ -175,7 +193,7 @@ impl Study {
     }
 }
 
-/// Which part of the runs is done here: `I/N`, every N-th run from the I-th on.
+/// Which part of the runs is done here: `I/N`, the I-th of N stretches, so that most seeds are whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
     /// From 1 on.
@@ -188,8 +206,8 @@ impl Shard {
     /// All of it.
     pub const WHOLE: Self = Self { index: 1, count: 1 };
 
-    fn holds(&self, run: usize) -> bool {
-        run % self.count == self.index - 1
+    fn holds(&self, run: usize, runs: usize) -> bool {
+        run * self.count / runs.max(1) == self.index - 1
     }
 }
 
@@ -213,6 +231,10 @@ pub enum StudyEvent<'a> {
     Begun(&'a Run, usize, usize),
     /// A run was done before.
     Done(&'a Run),
+    /// Another process is at it.
+    Busy(&'a Run),
+    /// A run has diverged; the others go on.
+    Diverged(&'a Run, &'a Error),
     /// Something happened in the run.
     In(Event),
     /// A run has ended with this record.
@@ -244,14 +266,14 @@ pub fn run(
     resources: &Resources<'_>,
     on: &mut dyn FnMut(StudyEvent<'_>),
 ) -> Result<()> {
-    let runs: Vec<Run> = study
-        .runs()
-        .into_iter()
-        .enumerate()
-        .filter(|(number, _)| shard.holds(*number))
-        .map(|(_, run)| run)
-        .collect();
+    let all = study.runs();
+    let count = all.len();
+    let runs = all.into_iter().enumerate().filter(|(number, _)| shard.holds(*number, count));
+    let runs: Vec<Run> = runs.map(|(_, run)| run).collect();
     for (number, run) in runs.iter().enumerate() {
+        if resources.stop.load(Ordering::Relaxed) {
+            return Err(Error::interrupted(format!("stopped before {}", run.name)));
+        }
         let directory = RunDirectory { path: root.join("runs").join(&run.name) };
         let settings = study.settings_of(run);
         let begun = match directory.record().exists() {
@@ -268,11 +290,23 @@ pub fn run(
                 ))
                 .remedy("Remove its directory, or choose another --output."));
             }
-            // The page is written last: without it the run was stopped on its way out.
-            if record.result.is_some() && directory.report().exists() {
-                on(StudyEvent::Done(run));
-                continue;
+            if record.result.is_some() {
+                let page = directory.report().exists();
+                if !page && directory.newest()?.is_none() {
+                    // Its page was lost, and its models are gone: the records are all that is left.
+                    files::write(&directory.report(), run_page(&directory)?.as_bytes())?;
+                }
+                // With a checkpoint and no page it was stopped on its way out, and goes on with that.
+                if page || directory.newest()?.is_none() {
+                    on(StudyEvent::Done(run));
+                    continue;
+                }
             }
+        }
+        // Another process may be at it; train itself takes the lock.
+        if files::lock(&directory.path)?.is_none() {
+            on(StudyEvent::Busy(run));
+            continue;
         }
         on(StudyEvent::Begun(run, number + 1, runs.len()));
         let (model, train_set, validation) = (resources.load)(run.seed)?;
@@ -289,7 +323,14 @@ pub fn run(
             profile: false,
         };
         let outcome =
-            train(&mut session, task, resources.stop, &mut |event| on(StudyEvent::In(event)))?;
+            match train(&mut session, task, resources.stop, &mut |event| on(StudyEvent::In(event)))
+            {
+                Err(why) if why.kind() == Kind::Diverged => {
+                    on(StudyEvent::Diverged(run, &why));
+                    continue;
+                }
+                outcome => outcome?,
+            };
         look(&mut session, &outcome, &settings, resources.show)?.write(&directory.attention())?;
         files::write(&directory.report(), run_page(&directory)?.as_bytes())?;
         if !keep_models {
@@ -363,7 +404,7 @@ impl Collected {
     }
 }
 
-/// Copies the finished runs of other directories (of shards) into one study.
+/// Copies the records of the finished runs of other directories (of shards) into one study.
 ///
 /// # Errors
 /// Studies that differ in more than seeds and configurations; what the operating system refuses.
@@ -374,7 +415,8 @@ pub fn merge(shards: &[PathBuf], root: &Path) -> Result<()> {
         for found in &there.runs {
             let from = shard.join("runs").join(&found.run.name);
             let to = root.join("runs").join(&found.run.name);
-            if to.join("run.json").exists() {
+            let record = to.join("run.json");
+            if record.exists() && RunRecord::read(&record)?.result.is_some() {
                 continue;
             }
             files::create_dir(&to)?;
@@ -431,7 +473,9 @@ mod tests {
             let mut seen = vec![0; runs.len()];
             for index in 1..=count {
                 let shard: Shard = format!("{index}/{count}").parse().unwrap();
-                (0..runs.len()).filter(|run| shard.holds(*run)).for_each(|run| seen[run] += 1);
+                (0..runs.len())
+                    .filter(|run| shard.holds(*run, runs.len()))
+                    .for_each(|run| seen[run] += 1);
             }
             assert!(seen.iter().all(|times| *times == 1), "{count}: {seen:?}");
         }

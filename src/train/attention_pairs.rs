@@ -1,16 +1,15 @@
 //! How much of attention was computed: pairs of query and key, by layer and head.
 
-use crate::kernels::{Size, Sizes, TensorId};
+use crate::kernels::{Sizes, TensorId};
 use crate::model::Config;
 use crate::model::distilbert::Attention;
 use crate::sparsity::{BlockMask, LayerRules};
 use serde::{Deserialize, Serialize};
 
-/// Operations of attention for a pair of query and key and each component of a head, forward: score and
-/// value, a multiplication and an addition each.
-pub const FORWARD: u64 = 4;
-/// Forward and backward: in backward the score again, and the gradients of weight, value, query and key.
-/// (Our kernels compute score and gradient of the weight once more than that, so as to store neither.)
+/// Operations of attention in a training step, for a pair of query and key and each component of a head:
+/// forward the score and the value, 4; backward the score again, and the gradients of weight, value, query
+/// and key, 10. (Our kernels compute score and gradient of the weight once more than that, so as to store
+/// neither.)
 pub const TRAINING: u64 = 14;
 
 /// Pairs of query and key over some batches.
@@ -30,9 +29,12 @@ impl AttentionPairs {
         attention: &[Attention],
         sizes: &Sizes,
     ) -> Vec<(TensorId, usize)> {
-        let chosen = attention.iter().filter(|of| of.mask.visits_stride != Size::from(0u32));
         let words = config.heads * sizes.visits as usize;
-        chosen.map(|of| (of.mask.visits, words)).collect()
+        attention
+            .iter()
+            .filter_map(|of| of.mask.chosen_visits())
+            .map(|(visits, _)| (visits, words))
+            .collect()
     }
 
     /// Adds a batch. `visits` are what was [wanted](Self::wanted).
@@ -73,10 +75,9 @@ impl AttentionPairs {
         }
     }
 
-    /// Operations of each layer: as computed, and what a dense layer would take. `factor` is [`FORWARD`] or
-    /// [`TRAINING`].
-    pub fn operations(&self, head_dim: usize, factor: u64) -> Vec<[u64; 2]> {
-        let of = |pairs: u64| pairs * head_dim as u64 * factor;
+    /// Operations of training in each layer: as computed, and what a dense layer would take.
+    pub fn operations(&self, head_dim: usize) -> Vec<[u64; 2]> {
+        let of = |pairs: u64| pairs * head_dim as u64 * TRAINING;
         let layer = |kept: &Vec<u64>| [of(kept.iter().sum()), of(self.all * kept.len() as u64)];
         self.kept.iter().map(layer).collect()
     }

@@ -35,8 +35,8 @@ pub struct Look {
 /// What one head did with one sentence of n tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeadLook {
-    /// `[n, n]`, row by row: the weight that each query gives each key; rows add up to 1. Rounded to
-    /// thousandths.
+    /// `[n, n]`, row by row: the weight that each query gives each key, rounded to thousandths; before that,
+    /// rows add up to 1.
     pub weights: Vec<f32>,
     /// `[n, n]`: `1` where the pair counts, `0` where it was left out.
     pub kept: String,
@@ -79,8 +79,21 @@ impl Inspection {
     /// # Errors
     /// No such file, or not one of these.
     pub fn read(path: &Path) -> Result<Self> {
-        serde_json::from_slice(&files::read(path)?)
-            .map_err(|why| Error::input(format!("{}: {why}", path.display())))
+        let inspection: Self = serde_json::from_slice(&files::read(path)?)
+            .map_err(|why| Error::input(format!("{}: {why}", path.display())))?;
+        for look in &inspection.sentences {
+            let pairs = look.len() * look.len();
+            let whole = |head: &HeadLook| head.weights.len() == pairs && head.kept.len() == pairs;
+            if !look.heads.iter().flatten().all(whole) {
+                return Err(Error::input(format!(
+                    "{}: a head has another number of pairs than {} tokens make",
+                    path.display(),
+                    look.len()
+                ))
+                .remedy("The file is damaged: remove it, and the report goes without."));
+            }
+        }
+        Ok(inspection)
     }
 
     /// Writes `attention.json`.
@@ -157,13 +170,7 @@ impl Inspector {
         let sizes = prepared.sizes();
         let heads = self.config.heads;
         // What the device has made; what the host gave is in the masks already.
-        let made = |of: &Attention| {
-            let mask = &of.mask;
-            let zero = crate::kernels::Size::from(0u32);
-            let visits = (mask.visits_stride != zero).then_some((mask.visits, mask.visits_stride));
-            let bits = mask.bits.filter(|_| mask.bits_stride != zero);
-            (visits, bits.map(|bits| (bits, mask.bits_stride)))
-        };
+        let made = |of: &Attention| (of.mask.chosen_visits(), of.mask.chosen_bits());
         let count = |stride: crate::kernels::Size| heads * stride.at(&sizes) as usize;
         let mut outputs = Vec::new();
         for of in &self.attention {

@@ -1,6 +1,6 @@
 //! `metrics.jsonl`: a line per training step and per evaluation.
 
-use super::{Evaluation, StepResult, TRAINING};
+use super::{Evaluation, StepResult};
 use crate::error::{Error, Result};
 use crate::files;
 use serde::{Deserialize, Serialize};
@@ -144,7 +144,7 @@ impl Metrics {
 impl StepLine {
     /// The line of a step's result.
     pub fn new(step: u32, result: &StepResult, head_dim: usize) -> Self {
-        let layers = result.pairs.operations(head_dim, TRAINING);
+        let layers = result.pairs.operations(head_dim);
         Self {
             step,
             epoch: 0.0,

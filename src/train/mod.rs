@@ -12,7 +12,7 @@ mod settings;
 mod trainer;
 mod training_run;
 
-pub use attention_pairs::{AttentionPairs, FORWARD, TRAINING};
+pub use attention_pairs::{AttentionPairs, TRAINING};
 pub use batches::{Batches, Prepared};
 pub use evaluator::{Evaluation, Evaluator, Model, Prediction, encode, load_model};
 pub use inspector::{HeadLook, Inspection, Inspector, Look, look};

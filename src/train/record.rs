@@ -20,6 +20,9 @@ pub struct RunRecord {
     pub fresh_parameters: Vec<String>,
     /// Tensors of the checkpoint that the model has no use for.
     pub unused_tensors: Vec<String>,
+    /// SHA-256 of the parameters that the checkpoint had.
+    #[serde(default)]
+    pub weights: String,
     /// `config.json` of the model.
     pub config: Value,
     /// How it was trained.
@@ -100,6 +103,41 @@ impl RunRecord {
     pub fn read(path: &Path) -> Result<Self> {
         serde_json::from_slice(&files::read(path)?)
             .map_err(|why| Error::input(format!("{}: {why}", path.display())))
+    }
+
+    /// What makes this another run than one that was begun before: settings, data, model, kernels.
+    pub fn differences(&self, begun: &Self) -> Vec<String> {
+        let mut differences = self.settings.differences(&begun.settings);
+        differences.extend(self.other_origin(begun));
+        if self.config != begun.config {
+            differences.push("the model's config.json is another".into());
+        }
+        if self.shaders != begun.shaders {
+            differences.push(format!(
+                "it ran the kernels for a {}, and this adapter takes those for a {}",
+                begun.shaders, self.shaders
+            ));
+        }
+        differences
+    }
+
+    /// What is another in the data and weights that two runs start from.
+    pub fn other_origin(&self, other: &Self) -> Vec<String> {
+        let mut differences = Vec::new();
+        for (name, ours, theirs) in [
+            ("training data", &self.data.train, &other.data.train),
+            ("validation data", &self.data.validation, &other.data.validation),
+        ] {
+            if (&ours.fingerprint, ours.examples) != (&theirs.fingerprint, theirs.examples) {
+                differences.push(format!("the {name} have changed"));
+            }
+        }
+        // Records of former versions have no fingerprint of the weights.
+        let known = !self.weights.is_empty() && !other.weights.is_empty();
+        if known && self.weights != other.weights {
+            differences.push("the model's weights have changed".into());
+        }
+        differences
     }
 }
 

@@ -99,6 +99,17 @@ impl RunDirectory {
         self.path.join("metrics.jsonl")
     }
 
+    /// Takes the directory for this process, until the lock is dropped.
+    ///
+    /// # Errors
+    /// Another process trains there.
+    pub fn lock(&self) -> Result<fs::File> {
+        files::lock(&self.path)?.ok_or_else(|| {
+            Error::input(format!("{}: another process is training there", self.path.display()))
+                .remedy("Wait for it, or choose another --output.")
+        })
+    }
+
     /// `predictions.jsonl`.
     pub fn predictions(&self) -> PathBuf {
         self.path.join("predictions.jsonl")

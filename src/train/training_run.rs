@@ -10,10 +10,10 @@ use super::trainer::UNDER_WAY;
 use super::{AttentionPairs, Evaluation, Memory, Model, Schedule, StepResult, Trainer};
 use crate::data::{Dataset, Encoded, epoch_order};
 use crate::error::{Error, Result};
-use crate::files;
 use crate::graph::{Pending, Session, Timing};
 use crate::kernels::Scalars;
 use crate::kernels::tune::Choice;
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -153,7 +153,9 @@ pub fn train(
     let directory = RunDirectory { path: task.output.clone() };
     let mut record = run_record(&task, session);
     let resumed = check_directory(&task, &directory, &record)?;
+    let mut lock = None;
     if let Some(resumed) = &resumed {
+        lock = Some(directory.lock()?);
         record.tuning = resumed.tuning.clone();
         session.tuning.chosen = resumed.tuning.clone();
     }
@@ -177,7 +179,7 @@ pub fn train(
     };
     // Only now that everything else has worked is a former run replaced.
     if !task.resume {
-        files::create_dir(&directory.path)?;
+        lock = Some(directory.lock()?);
         directory.clear()?;
     }
     write_json(&directory.record(), &record)?;
@@ -203,11 +205,10 @@ pub fn train(
         let result = trainer.finish(session, submitted.pending, &submitted.prepared)?;
         let StepResult { loss, grad_norm, .. } = result;
         if !loss.is_finite() || !grad_norm.is_finite() {
-            return Err(Error::input(format!(
+            return Err(Error::diverged(format!(
                 "the loss is {loss} and the gradient norm {grad_norm} at step {}",
                 submitted.step
-            ))
-            .remedy("Training has diverged: lower --learning-rate or raise --warmup-steps."));
+            )));
         }
         let line = StepLine {
             epoch: f64::from(submitted.step) / f64::from(per_epoch),
@@ -260,10 +261,16 @@ pub fn train(
                 }
             }
             progress.seconds = before + started.elapsed().as_secs_f64();
-            if evaluates && !stops {
+            if evaluates {
                 let predictions =
                     evaluator.predict(session, &validation, settings.batch_size, |_| {})?;
                 let evaluation = Evaluation::of(&predictions, &validation)?;
+                if !evaluation.loss.is_finite() {
+                    return Err(Error::diverged(format!(
+                        "the validation loss is {} after step {step}",
+                        evaluation.loss
+                    )));
+                }
                 metrics.evaluation(step, &evaluation)?;
                 let best = progress.improve(&evaluation);
                 if best {
@@ -314,6 +321,7 @@ pub fn train(
     };
     record.result = Some(result.clone());
     write_json(&directory.record(), &record)?;
+    drop(lock);
     Ok(Outcome { model: task.model, validation: task.validation, result })
 }
 
@@ -333,25 +341,13 @@ fn check_directory(
 ) -> Result<Option<Resumed>> {
     let path = directory.record();
     if task.resume {
-        let text = files::read(&path).map_err(|error| {
-            error.remedy(
+        let found = RunRecord::read(&path).map_err(|error| match path.exists() {
+            true => error,
+            false => error.remedy(
                 "There is no run to resume there: leave --resume out, or name its --output.",
-            )
+            ),
         })?;
-        let found: RunRecord = serde_json::from_slice(&text)
-            .map_err(|why| Error::input(format!("{}: {why}", path.display())))?;
-        let mut differences = task.settings.differences(&found.settings);
-        for (name, ours, theirs) in [
-            ("train", &record.data.train, &found.data.train),
-            ("validation", &record.data.validation, &found.data.validation),
-        ] {
-            if ours.fingerprint != theirs.fingerprint {
-                differences.push(format!("the {name} data have changed"));
-            }
-        }
-        if found.config != record.config {
-            differences.push("the model's config.json is another".into());
-        }
+        let differences = record.differences(&found);
         if !differences.is_empty() {
             return Err(Error::input(format!(
                 "{}: the run was started otherwise: {}",
@@ -396,6 +392,7 @@ fn run_record(task: &Task, session: &Session) -> RunRecord {
         model: task.model_name.clone(),
         fresh_parameters: task.model.weights.fresh.clone(),
         unused_tensors: task.model.weights.unused.clone(),
+        weights: fingerprint(&task.model),
         config: serde_json::from_str(&task.model.config.to_json()).unwrap_or_default(),
         settings: task.settings.clone(),
         data: RunData { train: data(&task.train), validation: data(&task.validation) },
@@ -404,4 +401,16 @@ fn run_record(task: &Task, session: &Session) -> RunRecord {
         tuning: session.tuning.chosen.clone(),
         result: None,
     }
+}
+
+/// SHA-256, in hex, of the parameters that were read rather than drawn, in their order.
+fn fingerprint(model: &Model) -> String {
+    let mut hash = Sha256::new();
+    for (name, tensor) in &model.weights.parameters {
+        if !model.weights.fresh.contains(name) {
+            hash.update(name.as_bytes());
+            hash.update(bytemuck::cast_slice(&tensor.data));
+        }
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

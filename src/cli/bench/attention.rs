@@ -72,7 +72,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
              are 1 to {most}, the others 1 to 1024"
         )));
     }
-    let policy: Policy = arguments.sparsity.parse()?;
+    let policy = arguments.sparsity.parse::<Policy>()?.evaluation();
     let mut session = open(common)?;
     let heads = Heads { count: heads, dim: head_dim };
     let dense = measure(&mut session, &Policy::dense(), heads, length, batch)?;
