@@ -27,6 +27,7 @@ fn findings(root: &Path) -> Value {
     let mut found = json(&read(&root.join("report.json")).replace('\n', " "));
     for configuration in found["configurations"].as_array_mut().unwrap() {
         configuration["step_seconds"] = Value::Null;
+        configuration["attention_seconds"] = Value::Null;
     }
     found
 }
@@ -78,6 +79,7 @@ fn a_study_pairs_its_runs_and_repeats_none_that_is_done() {
     let lines = read(&run("topk-0.5-seed-2").join("predictions.jsonl"));
     let right = lines.lines().map(json).filter(|line| line["label"] == line["predicted"]).count();
     assert_eq!(record["result"]["eval_accuracy"], right as f64 / 12.0);
+    assert!(record["result"]["attention_seconds"].as_f64().unwrap() > 0.0);
 
     // The page needs nothing but itself, and says what was found.
     let page = read(&root.join("report.html"));

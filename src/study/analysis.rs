@@ -43,6 +43,8 @@ pub struct ConfigurationResult {
     pub loss_gap: Option<Summary>,
     /// Seconds of a training step: the median of each run.
     pub step_seconds: Summary,
+    /// Seconds of attention in one training step, masks included, on the device.
+    pub attention_seconds: Option<Summary>,
     /// Operations of attention in a training step, forward and backward, mean over all steps: as computed,
     /// and what dense attention would take; by layer.
     pub step_operations: Vec<[f64; 2]>,
@@ -173,6 +175,7 @@ impl ConfigurationResult {
             accuracy_gap: over(&|result| Some(result.training?.accuracy - result.eval_accuracy)),
             loss_gap: over(&|result| Some(result.eval_loss - result.training?.loss)),
             step_seconds: summary(&medians)?,
+            attention_seconds: over(&|result| result.attention_seconds),
             step_operations: operations
                 .iter()
                 .map(|layer| layer.map(|of| of as f64 / steps.max(1.0)))

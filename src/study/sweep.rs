@@ -320,7 +320,8 @@ pub fn run(
             settings: settings.clone(),
             resume: begun.is_some(),
             overwrite: false,
-            profile: false,
+            // One step is timed kernel by kernel, where the adapter keeps time: attention beside its operations.
+            profile: session.device.timestamps(1).is_ok(),
         };
         let outcome =
             match train(&mut session, task, resources.stop, &mut |event| on(StudyEvent::In(event)))

@@ -90,6 +90,10 @@ pub struct RunResult {
     /// Likewise over the last evaluation.
     #[serde(default)]
     pub evaluation_pairs: AttentionPairs,
+    /// Seconds of attention in one training step, on the device: masks, forward and backward; where a step was
+    /// timed kernel by kernel.
+    #[serde(default)]
+    pub attention_seconds: Option<f64>,
     /// Components of a head, with which pairs become operations.
     #[serde(default)]
     pub head_dim: usize,

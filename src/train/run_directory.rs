@@ -57,6 +57,9 @@ pub struct Progress {
     /// Pairs of query and key that counted so far.
     #[serde(default)]
     pub pairs: AttentionPairs,
+    /// Seconds of attention in the step that was timed, if one was.
+    #[serde(default)]
+    pub attention_seconds: Option<f64>,
 }
 
 impl Progress {

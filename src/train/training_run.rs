@@ -10,7 +10,7 @@ use super::trainer::UNDER_WAY;
 use super::{AttentionPairs, Evaluation, Memory, Model, Schedule, StepResult, Trainer};
 use crate::data::{Dataset, Encoded, epoch_order};
 use crate::error::{Error, Result};
-use crate::graph::{Pending, Session, Timing};
+use crate::graph::{Pending, Session, Timing, ops};
 use crate::kernels::Scalars;
 use crate::kernels::tune::Choice;
 use sha2::{Digest, Sha256};
@@ -235,6 +235,9 @@ pub fn train(
             let host = Instant::now();
             let pending = if profiled == Some(step) {
                 let (pending, timings) = trainer.profile(session, &prepared, scalars)?;
+                let of_attention = timings.iter().filter(|timing| ops::is_attention(timing.op));
+                let seconds = of_attention.map(|timing| timing.before + timing.seconds).sum();
+                progress.attention_seconds = Some(seconds);
                 on(Event::Profiled { step, timings });
                 pending
             } else {
@@ -317,6 +320,7 @@ pub fn train(
         device_bytes: session.device.peak_bytes(),
         training_pairs: progress.pairs,
         evaluation_pairs,
+        attention_seconds: progress.attention_seconds,
         head_dim,
     };
     record.result = Some(result.clone());

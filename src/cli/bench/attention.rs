@@ -3,7 +3,7 @@
 use super::median;
 use crate::cli::{Common, open, print, print_json};
 use crate::error::{Error, Result};
-use crate::graph::{AttentionBench, Session};
+use crate::graph::{AttentionBench, Session, ops};
 use crate::kernels::attention::Heads;
 use crate::sparsity::Policy;
 use crate::train::TRAINING;
@@ -129,9 +129,9 @@ fn measure(
             let found = timings.iter().filter(|timing| wanted(timing.op));
             found.fold(0.0, |sum, timing| sum + timing.before + timing.seconds)
         };
-        forward.push(of(&|op| op == "attention"));
-        backward.push(of(&|op| op == "attention gradient"));
-        masks.push(bench.host_seconds + of(&|op| op.ends_with("top-k") || op == "random mask"));
+        forward.push(of(&|op| op == ops::ATTENTION[0]));
+        backward.push(of(&|op| op == ops::ATTENTION[1]));
+        masks.push(bench.host_seconds + of(&|op| ops::MASKS.contains(&op)));
     }
     let pairs = bench.pairs(session)?;
     Ok(Measured {

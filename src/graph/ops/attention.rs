@@ -8,6 +8,16 @@ use crate::kernels::pointwise::Dropout;
 use crate::kernels::{Size, Symbol, TensorId};
 use crate::sparsity::{Block, Rule};
 
+/// The ops by which the device makes masks.
+pub const MASKS: [&str; 3] = ["row top-k", "random mask", "block top-k"];
+/// Attention, forward and backward.
+pub const ATTENTION: [&str; 2] = ["attention", "attention gradient"];
+
+/// Whether an op of this name is attention or makes masks for it.
+pub fn is_attention(op: &str) -> bool {
+    MASKS.contains(&op) || ATTENTION.contains(&op)
+}
+
 /// The block mask of a batch, as inputs of a graph; see [`crate::sparsity::BlockMask`].
 #[derive(Debug, Clone, Copy)]
 pub struct MaskInputs {
@@ -58,7 +68,7 @@ pub fn mask(
         Rule::Dense | Rule::Local { .. } => shared,
         Rule::Topk { .. } => {
             let bits = graph.value("mask bits", [per_head, words]);
-            graph.node("row top-k", &[bits], move |lowering| {
+            graph.node(MASKS[0], &[bits], move |lowering| {
                 let target = lowering.target();
                 let room = Room::for_rows(target, heads, block, &lowering.largest);
                 let scores = lowering.scratch(room.words());
@@ -68,7 +78,7 @@ pub fn mask(
         }
         Rule::Random { seed, .. } => {
             let bits = graph.value("mask bits", [per_head, words]);
-            graph.node("random mask", &[bits], move |_| {
+            graph.node(MASKS[1], &[bits], move |_| {
                 vec![mask_kernels::random(heads, block, Draw { seed, layer }, blocks, bits)]
             });
             Mask { bits: Some(bits), bits_stride: words, ..shared }
@@ -76,7 +86,7 @@ pub fn mask(
         Rule::BlockTopk { .. } => {
             let words = Size::from(Symbol::Visits);
             let visits = graph.value("mask visits", [per_head, words]);
-            graph.node("block top-k", &[visits], move |lowering| {
+            graph.node(MASKS[2], &[visits], move |lowering| {
                 let pooled =
                     lowering.scratch(Size::from(Symbol::Blocks).times(2 * u64::from(width)));
                 let room = Room::for_blocks(heads, block, &lowering.largest);
@@ -107,13 +117,13 @@ pub fn attention(
     let per_row = [Size::from(heads.count), tokens];
     let out = graph.value("context", [tokens, width]);
     let log_sum_exp = graph.value("log-sum-exp", per_row);
-    graph.node("attention", &[out, log_sum_exp], move |lowering| {
+    graph.node(ATTENTION[0], &[out, log_sum_exp], move |lowering| {
         vec![kernels::forward(lowering.target(), heads, dropout, &mask, qkv, out, log_sum_exp)]
     });
     graph.gradient(move |graph, dout| {
         let Some(dout) = dout[0] else { return Ok(vec![]) };
         let dqkv = graph.value("d qkv", [tokens, width.times(3)]);
-        graph.node("attention gradient", &[dqkv], move |lowering| {
+        graph.node(ATTENTION[1], &[dqkv], move |lowering| {
             let delta = lowering.scratch(tokens.times(u64::from(heads.count)));
             let tensors = Backward { qkv, out, log_sum_exp, dout, delta, dqkv };
             kernels::backward(lowering.target(), heads, dropout, &mask, tensors).to_vec()

@@ -9,7 +9,7 @@ mod linear;
 mod optimizer;
 mod pointwise;
 
-pub use attention::{MaskInputs, attention, mask};
+pub use attention::{ATTENTION, MASKS, MaskInputs, attention, is_attention, mask};
 pub use cross_entropy::cross_entropy;
 pub use embedding::{TokenInputs, embedding};
 pub use first_token::first_token;
