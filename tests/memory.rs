@@ -128,6 +128,7 @@ fn task(output: &Path, settings: Settings) -> Task {
         resume: false,
         overwrite: false,
         profile: false,
+        lock: None,
     }
 }
 

@@ -87,7 +87,8 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
                     .collect();
                 let html = report::attention_page(&arguments.model, &inspection, &labels);
                 crate::files::write(&path, html.as_bytes())?;
-                note(&format!("attention in {}", path.display()));
+                let of = if examples.len() > SHOWN { " of the first 8 sentences" } else { "" };
+                note(&format!("attention{of} in {}", path.display()));
             }
             Ok(())
         };

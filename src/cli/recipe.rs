@@ -15,7 +15,7 @@ pub struct Recipe {
     /// A directory with train and dev files, one file, a hub id, or `quickstart`.
     #[arg(long, value_name = "D")]
     data: Option<String>,
-    /// Where it goes; by default a new directory under `runs/` or `studies/`.
+    /// Where it goes; by default a new directory under `runs/`, or for a study `studies/` and the model's name.
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
     /// Settings in TOML, named as these flags; a flag wins over the file.

@@ -24,7 +24,8 @@ pub struct Arguments {
     /// Another policy to compare; may be given several times.
     #[arg(long, value_name = "S")]
     also: Vec<String>,
-    /// A control: `random` (keys drawn at random, as many as each level keeps) or `attention-dropout:P`
+    /// A control: `random` (keys drawn at random, as many as each level keeps; beside block-topk that share of the
+    /// keys) or `attention-dropout:P`
     /// (dense, its weights dropped with that probability); may be given several times.
     #[arg(long, value_name = "C")]
     control: Vec<String>,
@@ -111,7 +112,10 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
                 }
                 StudyEvent::Done(run) => note(&format!("{}: done before", run.name)),
                 StudyEvent::Busy(run) => note(&format!("{}: another process is at it", run.name)),
-                StudyEvent::Diverged(run, why) => note(&format!("{}: {why}", run.name)),
+                StudyEvent::Diverged(run, why) => {
+                    shown.finish();
+                    note(&format!("{}: {why}", run.name));
+                }
                 StudyEvent::In(event) => shown.show(event),
                 StudyEvent::Ended(run, record) => {
                     shown.finish();
@@ -135,11 +139,17 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         _ => error,
     })?;
     let collected = Collected::read(&root)?;
-    if collected.runs.is_empty() {
-        note("no run of the study is done yet, so there is nothing to report");
-        return Ok(());
+    match collected.runs.is_empty() {
+        true => note("no run of the study is done yet, so there is nothing to report"),
+        false => report(&root, json)?,
     }
-    report(&root, json)?;
+    if !collected.diverged.is_empty() {
+        let names: Vec<&str> = collected.diverged.iter().map(|run| run.name.as_str()).collect();
+        return Err(Error::diverged(format!("these runs have diverged: {}", names.join(", ")))
+            .remedy(
+                "Remove their directories to try them again; a lower --learning-rate needs another --output.",
+            ));
+    }
     match fallback {
         Some(text) if !json => print(&text),
         _ => Ok(()),
@@ -170,7 +180,8 @@ fn plan(recipe: Recipe, arguments: &Arguments) -> Result<(Study, PathBuf, Option
         None => (arguments.rule.as_str(), String::new()),
     };
     for level in &arguments.levels {
-        add(Configuration::of(&format!("{rule}:{}{options}", level.trim()).parse()?));
+        let policy = format!("{rule}:{}{options}", level.trim()).parse();
+        add(Configuration::of(&policy.map_err(|why: Error| why.at("--rule with --levels"))?));
     }
     for policy in &arguments.also {
         add(Configuration::of(&policy.parse()?));
@@ -236,7 +247,8 @@ fn report(root: &std::path::Path, json: bool) -> Result<()> {
         print(&comparison.verdict)?;
     }
     if !analysis.missing.is_empty() {
-        print(&format!("not finished: {} runs", analysis.missing.len()))?;
+        let plural = if analysis.missing.len() == 1 { "" } else { "s" };
+        print(&format!("not finished: {} run{plural}", analysis.missing.len()))?;
     }
     print(&format!("report in {}", written.report.display()))
 }

@@ -68,6 +68,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         resume,
         overwrite,
         profile,
+        lock: None,
     };
     let mut shown = Progress::new();
     let mut timed = None;

@@ -4,7 +4,9 @@ use super::attention_map::AttentionMap;
 use super::chart::{LineChart, Series};
 use super::page::{Page, Table};
 use crate::error::Result;
-use crate::train::{AttentionPairs, Curves, HeadLook, Inspection, Look, RunDirectory, RunRecord};
+use crate::train::{
+    AttentionPairs, Curves, HeadLook, Inspection, Look, RunDirectory, RunRecord, shown,
+};
 use serde_json::Value;
 
 /// Points of a smoothed curve.
@@ -172,15 +174,31 @@ pub fn attention_page(model: &str, inspection: &Inspection, labels: &[(String, f
         page.figures(&layers_figures(look));
         if let Some(last) = look.heads.len().checked_sub(1) {
             let head = look.mean(last);
-            let (svg, caption) = map(look, &head, true);
-            page.figure(&svg, &format!("Layer {last}, mean of all heads. {caption}"));
+            let svg = map(look, &head, true);
+            page.figure(
+                &svg,
+                &format!(
+                    "Layer {last}, mean of all heads; blank where none of them keeps the pair. Each head keeps \
+                     {} of {} pairs.",
+                    kept_range(&look.heads[last]),
+                    look.len() * look.len()
+                ),
+            );
         }
         heads_figures(&mut page, look);
     }
     page.finish()
 }
 
-fn map(look: &Look, head: &HeadLook, labelled: bool) -> (String, String) {
+/// `28`, or `19 to 28` where heads differ.
+fn kept_range(heads: &[HeadLook]) -> String {
+    let kept = heads.iter().map(|head| head.mask().iter().filter(|kept| **kept).count());
+    let (least, most) =
+        kept.fold((usize::MAX, 0), |(least, most), kept| (least.min(kept), most.max(kept)));
+    if least == most { most.to_string() } else { format!("{} to {most}", least.min(most)) }
+}
+
+fn map(look: &Look, head: &HeadLook, labelled: bool) -> String {
     let kept = head.mask();
     // A dense head has nothing to mark.
     let all = kept.iter().all(|kept| *kept);
@@ -189,12 +207,12 @@ fn map(look: &Look, head: &HeadLook, labelled: bool) -> (String, String) {
         weights: &head.weights,
         kept: (!all).then_some(kept.as_slice()),
     };
-    (map.svg(labelled), map.caption())
+    map.svg(labelled)
 }
 
 /// A small map for each layer: the mean of its heads.
 pub fn layers_figures(look: &Look) -> Vec<(String, String)> {
-    let of = |layer: usize| (map(look, &look.mean(layer), false).0, format!("layer {layer}, mean"));
+    let of = |layer: usize| (map(look, &look.mean(layer), false), format!("layer {layer}, mean"));
     (0..look.heads.len()).map(of).collect()
 }
 
@@ -202,7 +220,7 @@ pub fn layers_figures(look: &Look) -> Vec<(String, String)> {
 pub fn heads_figures(page: &mut Page, look: &Look) {
     for (layer, heads) in look.heads.iter().enumerate() {
         page.text(&format!("Layer {layer}"));
-        let of = |(number, head)| (map(look, head, false).0, format!("head {number}"));
+        let of = |(number, head)| (map(look, head, false), format!("head {number}"));
         let figures: Vec<(String, String)> = heads.iter().enumerate().map(of).collect();
         page.figures(&figures);
     }
@@ -294,16 +312,7 @@ pub fn record_pairs(record: &RunRecord) -> Vec<(String, String)> {
     }
     let settings = serde_json::to_value(&record.settings).unwrap_or_default();
     for (name, value) in settings.as_object().into_iter().flatten() {
-        let value = match value {
-            Value::Null => "default".into(),
-            Value::String(text) => text.clone(),
-            // Settings in float32 are written out in float64: 5e-5 would read 0.0000499999987….
-            Value::Number(number) if number.is_f64() => {
-                (number.as_f64().unwrap_or_default() as f32).to_string()
-            }
-            other => other.to_string(),
-        };
-        pairs.push((name.replace('_', " "), value));
+        pairs.push((name.replace('_', " "), shown(value)));
     }
     pairs
 }

@@ -2,6 +2,7 @@
 
 use super::{LayerRules, Rule};
 use crate::error::{Error, Result};
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -179,6 +180,7 @@ fn part(text: &str) -> std::result::Result<Part, String> {
     let mut layers = None;
     let mut only = None;
     let mut of_rule = Vec::new();
+    let mut seen = HashSet::new();
     for word in text.split(',') {
         let (word, range) = match word.split_once('@') {
             Some((word, range)) => (word, Some(range)),
@@ -195,6 +197,10 @@ fn part(text: &str) -> std::result::Result<Part, String> {
                 return Err(format!("'@{range}' names no layers, as `@3-5` does"));
             }
             layers = Some(ends);
+        }
+        let key = word.split(['=', ':']).next().unwrap_or_default();
+        if !seen.insert(key) {
+            return Err(format!("'{key}' is said twice"));
         }
         match word.split_once('=') {
             Some(("only", "train")) => only = Some(Phase::Train),
@@ -266,6 +272,9 @@ mod tests {
             "topk:0.5@5-3",
             "topk:0.5@1@2",
             "topk:0.5,only=never",
+            "topk:0.5,only=train,only=eval",
+            "topk:0.5,over=4,over=5",
+            "local:3,global,global",
             "topk:0.5+",
             "topk:0.5+topk:0.8",
             "topk:0.5@0-3+topk:0.8@3",

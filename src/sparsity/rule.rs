@@ -166,7 +166,8 @@ impl Rule {
         for option in options {
             let (key, text) = option.split_once('=').unwrap_or((option, ""));
             let number = || {
-                text.parse::<u32>().map_err(|_| format!("'{option}': '{text}' is no whole number"))
+                text.parse::<u32>()
+                    .map_err(|_| format!("'{option}': '{text}' is no whole number below 2^32"))
             };
             let positive = || match number()? {
                 0 => Err(format!("'{option}': it must be at least 1")),

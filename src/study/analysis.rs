@@ -1,9 +1,10 @@
 //! What the finished runs of a study say: means, paired differences, operations.
 
 use super::statistics::{
-    Interval, PairedDifference, Summary, discordant, mcnemar, paired, summary, verdict,
+    Interval, PairedDifference, Summary, discordant, mcnemar, paired, summary, unseen_disagreement,
+    verdict,
 };
-use super::sweep::{Collected, CollectedRun, Configuration};
+use super::sweep::{Collected, CollectedRun, Configuration, Run};
 use crate::error::{Error, Result};
 use crate::train::{AttentionPairs, RunResult};
 use serde::Serialize;
@@ -17,12 +18,16 @@ const SEED: u64 = 1;
 /// What is said of a study: `report.json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Analysis {
+    /// What the others are compared with.
+    pub baseline: String,
     /// For each configuration that has finished runs.
     pub configurations: Vec<ConfigurationResult>,
     /// Each but the first against the first, over the seeds that both have.
     pub comparisons: Vec<Comparison>,
     /// Runs that are not done.
     pub missing: Vec<String>,
+    /// Those of them that have diverged.
+    pub diverged: Vec<String>,
 }
 
 /// One configuration over its seeds. All are of the model after the last step: the best of a run was
@@ -85,14 +90,21 @@ pub struct Discordance {
 }
 
 impl Comparison {
-    /// The interval that the verdict rests on, in points of accuracy.
+    /// The interval that the verdict rests on, in points of accuracy. It is never narrower than what examples
+    /// without any disagreement would leave open.
     pub fn interval_points(&self) -> Option<Interval> {
         let interval = if self.seeds.len() > 1 {
             self.accuracy.over_both
         } else {
             self.accuracy.over_examples
         };
-        interval.map(|interval| interval.scaled(100.0))
+        let least = unseen_disagreement(self.accuracy.examples);
+        let estimate = self.accuracy.estimate;
+        interval.map(|interval| {
+            let low = interval.low.min(estimate - least).max(-1.0);
+            let high = interval.high.max(estimate + least).min(1.0);
+            Interval { low, high }.scaled(100.0)
+        })
     }
 }
 
@@ -141,8 +153,14 @@ impl Analysis {
                 Comparison::of(&study.configurations[number].name, &baseline, &of(number))
             })
             .collect();
-        let missing = collected.missing.iter().map(|run| run.name.clone()).collect();
-        Ok(Self { configurations, comparisons, missing })
+        let names = |runs: &[Run]| runs.iter().map(|run| run.name.clone()).collect();
+        Ok(Self {
+            baseline: study.configurations[0].name.clone(),
+            configurations,
+            comparisons,
+            missing: names(&collected.missing),
+            diverged: names(&collected.diverged),
+        })
     }
 }
 

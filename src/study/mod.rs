@@ -9,7 +9,7 @@ pub use analysis::{Analysis, Comparison, ConfigurationResult, Discordance};
 pub use page::{Written, write};
 pub use statistics::{
     Interval, PAPER_GAIN_POINTS, PairedDifference, Student, Summary, discordant, mcnemar, paired,
-    student_quantile, summary, verdict,
+    student_quantile, summary, unseen_disagreement, verdict,
 };
 pub use sweep::{
     Collected, CollectedRun, Configuration, Resources, Run, Shard, Study, StudyEvent, merge, run,

@@ -53,13 +53,14 @@ pub fn write(root: &Path, collected: &Collected, analysis: &Analysis) -> Result<
     notes.iter().for_each(|note| {
         page.text(note);
     });
-    tables[..2].iter().for_each(|table| {
+    let filled = |table: &&Table| !table.rows.is_empty();
+    tables[..2].iter().filter(filled).for_each(|table| {
         page.table(table);
     });
     for figure in &figures[..1] {
         page.figure(&figure.svg, &figure.caption);
     }
-    tables[2..4].iter().for_each(|table| {
+    tables[2..4].iter().filter(filled).for_each(|table| {
         page.table(table);
     });
     page.section("Training");
@@ -129,12 +130,13 @@ fn subtitle(collected: &Collected) -> String {
     let sentences = run.map_or(0, |run| run.predictions.len());
     let steps = run.and_then(|run| run.record.result.as_ref()).map_or(0, |result| result.steps);
     format!(
-        "{} on {}: {} configurations, {} seeds each, {steps} steps of {} sentences, judged on {sentences} \
+        "{} on {}: {} configurations, {} seed{} each, {steps} steps of {} sentences, judged on {sentences} \
          validation sentences. {}.",
         study.model,
         study.data,
         study.configurations.len(),
         study.seeds.len(),
+        if study.seeds.len() == 1 { "" } else { "s" },
         study.settings.batch_size,
         run.map_or(String::new(), |run| adapter_name(&run.record.adapter)),
     )
@@ -152,6 +154,13 @@ fn notes(collected: &Collected, analysis: &Analysis) -> Vec<String> {
             analysis.missing.len(),
             analysis.missing.len() + collected.runs.len(),
             listed(analysis.missing.iter()),
+        ));
+    }
+    if !analysis.diverged.is_empty() {
+        notes.push(format!(
+            "Diverged, and so without a result: {}. The others of such a configuration are those that did not, \
+             which flatters it.",
+            listed(analysis.diverged.iter())
         ));
     }
     let adapters: std::collections::BTreeSet<String> =
@@ -180,9 +189,13 @@ fn plus_minus(of: &Summary, scale: f64, digits: usize) -> String {
     }
 }
 
+/// The ends rounded outwards, as in the verdict.
 fn between(interval: Option<Interval>, scale: f64, digits: usize) -> String {
+    let unit = 10f64.powi(digits as i32);
     interval.map_or("–".into(), |interval| {
-        format!("{:+.digits$} to {:+.digits$}", interval.low * scale, interval.high * scale)
+        let low = (interval.low * scale * unit + 1e-4).floor() / unit + 0.0;
+        let high = (interval.high * scale * unit - 1e-4).ceil() / unit + 0.0;
+        format!("{low:+.digits$} to {high:+.digits$}")
     })
 }
 
@@ -224,12 +237,12 @@ fn tables(analysis: &Analysis) -> Vec<Table> {
             })
             .collect(),
     };
-    let first =
-        analysis.configurations.first().map_or("", |result| result.configuration.name.as_str());
+    let first = &analysis.baseline;
     let differences = Table {
         caption: format!(
             "Accuracy less that of {first}, in points, paired by seed and sentence, with 95 % intervals: for \
-             other seeds (t, and bootstrap), other sentences (bootstrap), and both, on which the verdict rests."
+             other seeds (Student's t; bootstrap, widened for few seeds), other sentences (bootstrap), and both, on which \
+             the verdict rests. Ends are rounded outwards."
         ),
         columns: strings(&[
             "configuration",
@@ -250,7 +263,7 @@ fn tables(analysis: &Analysis) -> Vec<Table> {
                     between(accuracy.t.map(|t| t.interval), 100.0, 2),
                     between(accuracy.over_seeds, 100.0, 2),
                     between(accuracy.over_examples, 100.0, 2),
-                    between(accuracy.over_both, 100.0, 2),
+                    between(of.interval_points(), 1.0, 2),
                 ]
             })
             .collect(),
@@ -275,12 +288,13 @@ fn tables(analysis: &Analysis) -> Vec<Table> {
             })
             .collect(),
     };
+    let only = format!("only {first}");
     let tests = Table {
         caption: format!(
             "McNemar's exact test, seed by seed: sentences that only {first} has right, that only the other has \
              right, and the chance of as uneven a split if neither were better."
         ),
-        columns: strings(&["configuration", "seed", "only first", "only other", "p"]),
+        columns: strings(&["configuration", "seed", &only, "only it", "p"]),
         rows: analysis
             .comparisons
             .iter()
@@ -302,7 +316,9 @@ fn tables(analysis: &Analysis) -> Vec<Table> {
         .iter()
         .map(|result| (result.configuration.name.clone(), result.step_operations.clone()))
         .collect();
-    let dense = analysis.configurations.first().map(|result| result.step_seconds.mean);
+    let dense = analysis.configurations.iter().find(|result| result.configuration.name == *first);
+    let dense = dense.map(|result| result.step_seconds.mean);
+    let of_first = format!("of {first}");
     let times = Table {
         caption: "Time of a whole training step (median of each run, mean over seeds); of attention in one step \
                   of each run, masks included, by the device's clock; and what of it was left out in training."
@@ -310,7 +326,7 @@ fn tables(analysis: &Analysis) -> Vec<Table> {
         columns: strings(&[
             "configuration",
             "step, s",
-            "of the first",
+            &of_first,
             "attention, ms",
             "pairs left out",
         ]),
@@ -371,8 +387,7 @@ fn figures(collected: &Collected, analysis: &Analysis) -> Vec<Figure> {
             }
         })
         .collect();
-    let first =
-        analysis.configurations.first().map_or("", |result| result.configuration.name.as_str());
+    let first = &analysis.baseline;
     let difference = IntervalChart {
         title: format!("Accuracy less that of {first}"),
         x: "percentage points, with 95 % interval".into(),
@@ -465,7 +480,7 @@ fn attention(page: &mut Page, collected: &Collected) {
     let sentences = first.attention.as_ref().map_or(0, |attention| attention.sentences.len());
     page.section("Where attention looks");
     page.text(&format!(
-        "Validation sentences under each configuration, seed {}: for each layer the mean weights of its heads. \
+        "The same sentences under each configuration, seed {}: for each layer the mean weights of its heads. \
          Rows are queries, columns keys; pairs that no head keeps are blank.",
         first.run.seed
     ));

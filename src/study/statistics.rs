@@ -342,6 +342,13 @@ fn add(sums: &mut [f64], row: &[f64]) {
     }
 }
 
+/// By how much two models may differ in accuracy on other examples although they agree on all of these: with
+/// no disagreement in n examples its rate may still be 1 − 0.025^(1/n), at a level of 2.5 % (Clopper and
+/// Pearson, 1934). No interval for a difference of accuracy should be narrower.
+pub fn unseen_disagreement(examples: usize) -> f64 {
+    if examples == 0 { 1.0 } else { 1.0 - TAIL.powf(1.0 / examples as f64) }
+}
+
 /// How many examples only dense attention has right (`b`), and how many only the other (`c`), in
 /// McNemar's (1947) letters. `None` where the two do not have the same number of examples.
 pub fn discordant(dense: &[bool], other: &[bool]) -> Option<(u64, u64)> {
@@ -508,7 +515,7 @@ pub fn verdict(
     } else {
         match (low <= -1.0, high >= 1.0) {
             (false, false) => {
-                ": no difference from dense attention was shown, and one of 1 point or more is \
+                ": no difference from dense attention was shown, and a difference of 1 point or more is \
                  excluded"
             }
             (false, true) => {
@@ -966,13 +973,13 @@ mod tests {
     fn a_verdict_says_what_is_excluded() {
         assert_eq!(
             said(-0.1, -0.6, 0.4, 5),
-            "top-k 50 %: no difference from dense attention was shown, and one of 1 point or more is \
+            "top-k 50 %: no difference from dense attention was shown, and a difference of 1 point or more is \
              excluded (-0.10 points, 95 % interval -0.60 to +0.40, 5 seeds, 872 examples). The \
              paper's gain of +0.97 points lies above this interval."
         );
         assert_eq!(
             said(0.001, -0.99, 0.97, 5),
-            "top-k 50 %: no difference from dense attention was shown, and one of 1 point or more is \
+            "top-k 50 %: no difference from dense attention was shown, and a difference of 1 point or more is \
              excluded (0.00 points, 95 % interval -0.99 to +0.97, 5 seeds, 872 examples). The \
              paper's gain of +0.97 points lies inside this interval."
         );
@@ -1045,7 +1052,7 @@ mod tests {
         assert!(text.contains("but a gain of 1 point cannot be excluded"), "{text}");
         assert!(text.contains("interval 0.00 to +1.00,"), "{text}");
         let text = said(-0.5, -0.981, -0.004, 5);
-        assert!(text.contains("and one of 1 point or more is excluded"), "{text}");
+        assert!(text.contains("and a difference of 1 point or more is excluded"), "{text}");
         assert!(text.contains("interval -0.99 to 0.00,"), "{text}");
         // 0.29 · 100 is a little less than 29, and 0.07 · 100 a little more than 7.
         assert!(said(0.2, 0.07, 0.29, 5).contains("interval +0.07 to +0.29,"));

@@ -14,7 +14,7 @@ use crate::report::run_page;
 use crate::sparsity::Policy;
 use crate::train::{
     Curves, Event, Inspection, Model, PredictionLine, RunDirectory, RunRecord, Settings, Task,
-    look, train,
+    look, train, write_json,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -146,7 +146,18 @@ impl Study {
             std::thread::sleep(Duration::from_millis(50));
             lock = files::lock(root)?;
         }
-        if let Some(there) = Self::read(root)? {
+        let there = Self::read(root)?;
+        let foreign = ["report.html", "report.md", "report.json", "figures", "run.json"];
+        if there.is_none()
+            && let Some(name) = foreign.iter().find(|name| root.join(name).exists())
+        {
+            return Err(Error::input(format!(
+                "{}: it is there already, and not of a study",
+                root.join(name).display()
+            ))
+            .remedy("Choose another --output."));
+        }
+        if let Some(there) = there {
             self.check_like(&there, root)?;
             let (configurations, seeds) = (self.configurations, self.seeds);
             self.configurations = there.configurations;
@@ -167,6 +178,32 @@ impl Study {
         text.push('\n');
         files::write(&root.join("study.json"), text.as_bytes())?;
         Ok(self)
+    }
+
+    /// Refuses data that are others than those of the runs that are done, before anything is trained on them.
+    fn check_data(&self, root: &Path, sets: [&Dataset; 2]) -> Result<()> {
+        for run in self.runs() {
+            let directory = RunDirectory { path: root.join("runs").join(&run.name) };
+            if !directory.record().exists() {
+                continue;
+            }
+            let record = read_record(&directory)?;
+            if record.result.is_none() {
+                continue;
+            }
+            for (set, of) in sets.iter().zip([&record.data.train, &record.data.validation]) {
+                if set.fingerprint != of.fingerprint {
+                    return Err(Error::input(format!(
+                        "{}: it has changed since {} was run",
+                        set.path.display(),
+                        run.name
+                    ))
+                    .remedy("Take the data that the study began with, or another --output."));
+                }
+            }
+            break;
+        }
+        Ok(())
     }
 
     fn check_like(&self, there: &Self, root: &Path) -> Result<()> {
@@ -233,8 +270,8 @@ pub enum StudyEvent<'a> {
     Done(&'a Run),
     /// Another process is at it.
     Busy(&'a Run),
-    /// A run has diverged; the others go on.
-    Diverged(&'a Run, &'a Error),
+    /// A run has diverged, now or before; the others go on.
+    Diverged(&'a Run, &'a str),
     /// Something happened in the run.
     In(Event),
     /// A run has ended with this record.
@@ -275,12 +312,15 @@ pub fn run(
             return Err(Error::interrupted(format!("stopped before {}", run.name)));
         }
         let directory = RunDirectory { path: root.join("runs").join(&run.name) };
-        let settings = study.settings_of(run);
-        let begun = match directory.record().exists() {
-            true => Some(RunRecord::read(&directory.record())?),
-            false => None,
+        // Held from before the records are read to after they are written.
+        let Some(lock) = files::lock(&directory.path)? else {
+            on(StudyEvent::Busy(run));
+            continue;
         };
-        if let Some(record) = &begun {
+        let settings = study.settings_of(run);
+        let mut begun = None;
+        if directory.record().exists() {
+            let record = read_record(&directory)?;
             let differences = settings.differences(&record.settings);
             if !differences.is_empty() {
                 return Err(Error::input(format!(
@@ -290,26 +330,27 @@ pub fn run(
                 ))
                 .remedy("Remove its directory, or choose another --output."));
             }
+            if let Some(why) = &record.diverged {
+                on(StudyEvent::Diverged(run, why));
+                continue;
+            }
             if record.result.is_some() {
-                let page = directory.report().exists();
-                if !page && directory.newest()?.is_none() {
-                    // Its page was lost, and its models are gone: the records are all that is left.
+                let left = directory.newest()?.is_some();
+                // Where its page was lost and its models are gone, the records are all that is left.
+                if !left && !directory.report().exists() {
                     files::write(&directory.report(), run_page(&directory)?.as_bytes())?;
                 }
                 // With a checkpoint and no page it was stopped on its way out, and goes on with that.
-                if page || directory.newest()?.is_none() {
+                if directory.report().exists() {
                     on(StudyEvent::Done(run));
                     continue;
                 }
             }
-        }
-        // Another process may be at it; train itself takes the lock.
-        if files::lock(&directory.path)?.is_none() {
-            on(StudyEvent::Busy(run));
-            continue;
+            begun = Some(record);
         }
         on(StudyEvent::Begun(run, number + 1, runs.len()));
         let (model, train_set, validation) = (resources.load)(run.seed)?;
+        study.check_data(root, [&train_set, &validation])?;
         let mut session = (resources.open)()?;
         let task = Task {
             model,
@@ -322,11 +363,18 @@ pub fn run(
             overwrite: false,
             // One step is timed kernel by kernel, where the adapter keeps time: attention beside its operations.
             profile: session.device.timestamps(1).is_ok(),
+            lock: Some(lock),
         };
         let outcome =
             match train(&mut session, task, resources.stop, &mut |event| on(StudyEvent::In(event)))
             {
                 Err(why) if why.kind() == Kind::Diverged => {
+                    let why = why.to_string();
+                    let record = read_record(&directory)?;
+                    write_json(
+                        &directory.record(),
+                        &RunRecord { diverged: Some(why.clone()), ..record },
+                    )?;
                     on(StudyEvent::Diverged(run, &why));
                     continue;
                 }
@@ -340,6 +388,13 @@ pub fn run(
         on(StudyEvent::Ended(run, &RunRecord::read(&directory.record())?));
     }
     Ok(())
+}
+
+/// What to do about records that cannot be read.
+const AGAIN: &str = "The run's files are damaged: remove its directory, and run it again.";
+
+fn read_record(directory: &RunDirectory) -> Result<RunRecord> {
+    RunRecord::read(&directory.record()).map_err(|why| why.remedy(AGAIN))
 }
 
 /// A run that is done, with what it left behind.
@@ -366,6 +421,8 @@ pub struct Collected {
     pub runs: Vec<CollectedRun>,
     /// Those that are not.
     pub missing: Vec<Run>,
+    /// Those of them that have diverged.
+    pub diverged: Vec<Run>,
 }
 
 impl Collected {
@@ -378,30 +435,67 @@ impl Collected {
             Error::input(format!("{}: there is no study (no study.json)", root.display()))
                 .remedy("Name the --output of a `crisp reproduce`.")
         })?;
-        let (mut runs, mut missing) = (Vec::new(), Vec::new());
-        for run in study.runs() {
+        let mut collected =
+            Self { study, runs: Vec::new(), missing: Vec::new(), diverged: Vec::new() };
+        for run in collected.study.runs() {
             let directory = RunDirectory { path: root.join("runs").join(&run.name) };
             let record = match directory.record().exists() {
-                true => Some(RunRecord::read(&directory.record())?),
+                true => Some(read_record(&directory)?),
                 false => None,
             };
-            let Some(record) = record.filter(|record| record.result.is_some()) else {
-                missing.push(run);
-                continue;
-            };
-            let attention = directory.attention();
-            runs.push(CollectedRun {
-                run,
-                record,
-                curves: Curves::read(&directory.metrics())?,
-                predictions: PredictionLine::read(&directory.predictions())?,
-                attention: match attention.exists() {
-                    true => Some(Inspection::read(&attention)?),
-                    false => None,
-                },
-            });
+            if record.as_ref().is_some_and(|record| record.diverged.is_some()) {
+                collected.diverged.push(run.clone());
+            }
+            match record {
+                Some(record) if record.result.is_some() => {
+                    let run = CollectedRun::read(run, record, &directory);
+                    collected.runs.push(run.map_err(|why| why.remedy(AGAIN))?);
+                }
+                _ => collected.missing.push(run),
+            }
         }
-        Ok(Self { study, runs, missing })
+        Ok(collected)
+    }
+}
+
+impl CollectedRun {
+    /// Reads what a run has left, and holds it together.
+    fn read(run: Run, record: RunRecord, directory: &RunDirectory) -> Result<Self> {
+        let attention = directory.attention();
+        let read = Self {
+            run,
+            curves: Curves::read(&directory.metrics())?,
+            predictions: PredictionLine::read(&directory.predictions())?,
+            attention: match attention.exists() {
+                true => Some(Inspection::read(&attention)?),
+                false => None,
+            },
+            record,
+        };
+        let Some(result) = &read.record.result else { return Ok(read) };
+        let right = |line: &&PredictionLine| line.predicted == line.label as usize;
+        let accuracy = read.predictions.iter().filter(right).count() as f64
+            / read.predictions.len().max(1) as f64;
+        if read.predictions.len() != result.examples
+            || (accuracy - result.eval_accuracy).abs() > 1e-9
+        {
+            return Err(Error::input(format!(
+                "{}: {} predictions with an accuracy of {accuracy:.4}, and run.json has {} with {:.4}",
+                directory.predictions().display(),
+                read.predictions.len(),
+                result.examples,
+                result.eval_accuracy
+            )));
+        }
+        if read.curves.steps.len() != result.steps as usize {
+            return Err(Error::input(format!(
+                "{}: {} steps, and run.json has {}",
+                directory.metrics().display(),
+                read.curves.steps.len(),
+                result.steps
+            )));
+        }
+        Ok(read)
     }
 }
 
@@ -417,7 +511,8 @@ pub fn merge(shards: &[PathBuf], root: &Path) -> Result<()> {
             let from = shard.join("runs").join(&found.run.name);
             let to = root.join("runs").join(&found.run.name);
             let record = to.join("run.json");
-            if record.exists() && RunRecord::read(&record)?.result.is_some() {
+            let done = |record: &RunRecord| record.result.is_some() || record.diverged.is_some();
+            if record.exists() && done(&RunRecord::read(&record)?) {
                 continue;
             }
             files::create_dir(&to)?;

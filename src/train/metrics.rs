@@ -106,6 +106,14 @@ impl Metrics {
                 }
             }
         }
+        let steps = kept.lines().filter(|line| line.contains("\"grad_norm\"")).count();
+        if steps < step as usize {
+            tracing::warn!(
+                "{}: {} of the {step} steps before this one are missing there",
+                path.display(),
+                step as usize - steps
+            );
+        }
         files::write(path, kept.as_bytes())?;
         let file =
             File::options().append(true).open(path).map_err(|why| Error::io(path, "open", &why))?;

@@ -36,6 +36,9 @@ pub struct RunRecord {
     /// The variants of products that differ from the defaults.
     #[serde(default)]
     pub tuning: BTreeMap<String, Choice>,
+    /// Why a run of a study ended without a result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diverged: Option<String>,
     /// What it came to, once it is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<RunResult>,

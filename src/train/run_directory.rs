@@ -285,7 +285,7 @@ impl RunDirectory {
 }
 
 /// Writes a value as indented JSON.
-pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value)
         .map_err(|why| Error::input(format!("{}: {why}", path.display())))?;
     text.push('\n');

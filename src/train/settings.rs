@@ -158,10 +158,23 @@ impl Settings {
         for (name, ours) in ours.as_object().into_iter().flatten() {
             let theirs = &theirs[name];
             if ours != theirs {
-                found.push(format!("{name} was {theirs} and is {ours}"));
+                found.push(format!("{name} was {} and is {}", shown(theirs), shown(ours)));
             }
         }
         found
+    }
+}
+
+/// A setting as a person writes it. Those in float32 are stored in float64: 5e-5 would read
+/// 0.0000499999987….
+pub fn shown(setting: &serde_json::Value) -> String {
+    match setting {
+        serde_json::Value::Null => "default".into(),
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Number(number) if number.is_f64() => {
+            (number.as_f64().unwrap_or_default() as f32).to_string()
+        }
+        other => other.to_string(),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::kernels::Scalars;
 use crate::kernels::tune::Choice;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -39,6 +40,8 @@ pub struct Task {
     pub overwrite: bool,
     /// Time one step kernel by kernel.
     pub profile: bool,
+    /// The lock of `output`, where the caller holds it.
+    pub lock: Option<File>,
 }
 
 /// What a run tells while it goes on.
@@ -153,9 +156,10 @@ pub fn train(
     let directory = RunDirectory { path: task.output.clone() };
     let mut record = run_record(&task, session);
     let resumed = check_directory(&task, &directory, &record)?;
-    let mut lock = None;
+    let mut lock = task.lock.take();
+    let held = |lock: Option<File>| lock.map_or_else(|| directory.lock(), Ok);
     if let Some(resumed) = &resumed {
-        lock = Some(directory.lock()?);
+        lock = Some(held(lock.take())?);
         record.tuning = resumed.tuning.clone();
         session.tuning.chosen = resumed.tuning.clone();
     }
@@ -179,7 +183,7 @@ pub fn train(
     };
     // Only now that everything else has worked is a former run replaced.
     if !task.resume {
-        lock = Some(directory.lock()?);
+        lock = Some(held(lock.take())?);
         directory.clear()?;
     }
     write_json(&directory.record(), &record)?;
@@ -366,7 +370,7 @@ fn check_directory(
         if !path.exists() {
             // A model that somebody keeps there: no flag of ours may remove it.
             return Err(Error::input(format!(
-                "{}: it is there already, and not from a run of crisp",
+                "{}: it is there already, and not from a training run",
                 found.display()
             ))
             .remedy("Choose another --output."));
@@ -403,6 +407,7 @@ fn run_record(task: &Task, session: &Session) -> RunRecord {
         adapter: serde_json::to_value(&session.device.adapter).unwrap_or_default(),
         shaders: session.tuning.target.name().into(),
         tuning: session.tuning.chosen.clone(),
+        diverged: None,
         result: None,
     }
 }

@@ -59,7 +59,8 @@ struct Report {
     tokens_per_step: f64,
     sentences_per_second: f64,
     host_seconds_per_step: f64,
-    /// Floating-point operations of the matrix products and attention.
+    /// Floating-point operations of the matrix products and attention, the latter as if all pairs of full blocks
+    /// were visited.
     operations_per_step: f64,
     /// Bytes that the kernels cannot but move.
     bytes_per_step: f64,
