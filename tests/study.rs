@@ -336,9 +336,7 @@ fn predict_shows_what_each_head_kept() {
         // Two layers of four heads, their two means, and one large map.
         assert_eq!(page.matches("<svg").count(), 11, "{sparsity}");
         assert!(page.contains("not") && page.contains("head 3") && page.contains(sparsity));
-        {
-            assert!(page.contains(&format!("keeps {kept} of 49 pairs")), "{sparsity}");
-        }
+        assert!(page.contains(&format!("keeps {kept} of 49 pairs")), "{sparsity}");
     }
     let long = "a ".repeat(600);
     let arguments = ["predict", "--model", &model, "--attention", "no/where.html", &long];

@@ -3,9 +3,10 @@
 use super::{Common, note, open, print, print_json, source};
 use crate::data::Encoded;
 use crate::error::{Error, Result};
+use crate::graph::Session;
 use crate::report;
 use crate::sparsity::Policy;
-use crate::train::{Evaluator, Inspector, Prediction, Settings};
+use crate::train::{Evaluator, Inspector, Model, Prediction, Settings};
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
 
@@ -57,41 +58,32 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     model.upload(&mut session)?;
 
     let mut page = arguments.attention.clone();
-    let mut classify =
-        |texts: &[String]| -> Result<()> {
-            let max_length = model.max_length(settings.max_length);
-            let ids = model.tokenizer.encode_all(texts, max_length)?;
-            let examples: Vec<Encoded> =
-                ids.into_iter().map(|ids| Encoded { ids, label: None }).collect();
-            let mut evaluator =
-                Evaluator::for_examples(&mut session, &model.config, &policy, &examples, BATCH)?;
-            let predictions = evaluator.predict(&session, &examples, BATCH, |_| {})?;
-            for (text, prediction) in texts.iter().zip(&predictions) {
-                show(text, prediction, &model.config.labels, arguments.json)?;
-            }
-            // Of lines from stdin the first chunk: the page is written once.
-            if let Some(path) = page.take() {
-                let shown = &examples[..examples.len().min(SHOWN)];
-                if let Some(long) = shown.iter().find(|example| example.ids.len() > READABLE) {
-                    return Err(Error::usage(format!(
-                    "--attention: a sentence has {} word pieces, and {READABLE} can be looked at",
-                    long.ids.len()
-                ))
-                .remedy(format!("Cut it with --max-length {READABLE}, or leave --attention out.")));
-                }
-                let inspection = Inspector::new(&mut session, &model.config, &policy, shown)?
-                    .inspect(&session, &model, shown)?;
-                let labels: Vec<(String, f64)> = predictions
-                    .iter()
-                    .map(|of| (model.config.labels[of.label].clone(), of.probabilities[of.label]))
-                    .collect();
-                let html = report::attention_page(&arguments.model, &inspection, &labels);
-                crate::files::write(&path, html.as_bytes())?;
-                let of = if examples.len() > SHOWN { " of the first 8 sentences" } else { "" };
-                note(&format!("attention{of} in {}", path.display()));
-            }
-            Ok(())
-        };
+    let mut classify = |texts: &[String]| -> Result<()> {
+        let max_length = model.max_length(settings.max_length);
+        let ids = model.tokenizer.encode_all(texts, max_length)?;
+        let examples: Vec<Encoded> =
+            ids.into_iter().map(|ids| Encoded { ids, label: None }).collect();
+        let mut evaluator =
+            Evaluator::for_examples(&mut session, &model.config, &policy, &examples, BATCH)?;
+        let predictions = evaluator.predict(&session, &examples, BATCH, |_| {})?;
+        for (text, prediction) in texts.iter().zip(&predictions) {
+            show(text, prediction, &model.config.labels, arguments.json)?;
+        }
+        // Of lines from stdin the first chunk: the page is written once.
+        if let Some(path) = page.take() {
+            let html = attention(
+                &mut session,
+                (&arguments.model, &model),
+                &policy,
+                &examples,
+                &predictions,
+            )?;
+            crate::files::write(&path, html.as_bytes())?;
+            let of = if examples.len() > SHOWN { " of the first 8 sentences" } else { "" };
+            note(&format!("attention{of} in {}", path.display()));
+        }
+        Ok(())
+    };
     if !arguments.text.is_empty() {
         return classify(&arguments.text);
     }
@@ -114,6 +106,31 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         }
     }
     if texts.is_empty() { Ok(()) } else { classify(&texts) }
+}
+
+/// The page of what each head looked at in the first sentences.
+fn attention(
+    session: &mut Session,
+    (name, model): (&str, &Model),
+    policy: &Policy,
+    examples: &[Encoded],
+    predictions: &[Prediction],
+) -> Result<String> {
+    let shown = &examples[..examples.len().min(SHOWN)];
+    if let Some(long) = shown.iter().find(|example| example.ids.len() > READABLE) {
+        return Err(Error::usage(format!(
+            "--attention: a sentence has {} word pieces, and {READABLE} can be looked at",
+            long.ids.len()
+        ))
+        .remedy(format!("Cut it with --max-length {READABLE}, or leave --attention out.")));
+    }
+    let inspection =
+        Inspector::new(session, &model.config, policy, shown)?.inspect(session, model, shown)?;
+    let labels: Vec<(String, f64)> = predictions
+        .iter()
+        .map(|of| (model.config.labels[of.label].clone(), of.probabilities[of.label]))
+        .collect();
+    Ok(report::attention_page(name, &inspection, &labels))
 }
 
 fn show(text: &str, prediction: &Prediction, labels: &[String], json: bool) -> Result<()> {

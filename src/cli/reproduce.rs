@@ -65,7 +65,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         };
         let others: Vec<PathBuf> = shards.iter().filter(|shard| **shard != root).cloned().collect();
         study::merge(&others, &root)?;
-        return report(&root, json);
+        return report(&root, &Collected::read(&root)?, json);
     }
     let (study, root, fallback) = plan(arguments.recipe.clone(), &arguments)?;
     // Said now, rather than after the runs before it: a policy for a layer that the model lacks.
@@ -98,39 +98,33 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     };
     let mut shown = Progress::new();
     let shard = arguments.shard.unwrap_or(Shard::WHOLE);
-    let ran =
-        study::run(
-            &study,
-            &root,
-            shard,
-            arguments.keep_models,
-            &resources,
-            &mut |event| match event {
-                StudyEvent::Begun(run, number, of) => {
-                    shown = Progress::new();
-                    note(&format!("run {number} of {of}: {}", run.name));
-                }
-                StudyEvent::Done(run) => note(&format!("{}: done before", run.name)),
-                StudyEvent::Busy(run) => note(&format!("{}: another process is at it", run.name)),
-                StudyEvent::Diverged(run, why) => {
-                    shown.finish();
-                    note(&format!("{}: {why}", run.name));
-                }
-                StudyEvent::In(event) => shown.show(event),
-                StudyEvent::Ended(run, record) => {
-                    shown.finish();
-                    if let Some(result) = &record.result {
-                        note(&format!(
-                            "{}: accuracy {:.4}, loss {:.4}, in {}",
-                            run.name,
-                            result.eval_accuracy,
-                            result.eval_loss,
-                            progress::duration(result.seconds)
-                        ));
-                    }
-                }
-            },
-        );
+    let mut tell = |event: StudyEvent<'_>| match event {
+        StudyEvent::Begun(run, number, of) => {
+            shown = Progress::new();
+            note(&format!("run {number} of {of}: {}", run.name));
+        }
+        StudyEvent::Done(run) => note(&format!("{}: done before", run.name)),
+        StudyEvent::Busy(run) => note(&format!("{}: another process is at it", run.name)),
+        StudyEvent::Diverged(run, why) => {
+            shown.finish();
+            note(&format!("{}: {why}", run.name));
+        }
+        StudyEvent::In(event) => shown.show(event),
+        StudyEvent::Ended(run, record) => {
+            shown.finish();
+            if let Some(result) = &record.result {
+                note(&format!(
+                    "{}: accuracy {:.4}, loss {:.4}, in {}",
+                    run.name,
+                    result.eval_accuracy,
+                    result.eval_loss,
+                    progress::duration(result.seconds)
+                ));
+            }
+        }
+    };
+    let keep = arguments.keep_models;
+    let ran = study::run(&study, &root, shard, keep, &resources, &mut tell);
     shown.finish();
     ran.map_err(|error| match error.kind() {
         crate::error::Kind::Interrupted => {
@@ -141,7 +135,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let collected = Collected::read(&root)?;
     match collected.runs.is_empty() {
         true => note("no run of the study is done yet, so there is nothing to report"),
-        false => report(&root, json)?,
+        false => report(&root, &collected, json)?,
     }
     if !collected.diverged.is_empty() {
         let names: Vec<&str> = collected.diverged.iter().map(|run| run.name.as_str()).collect();
@@ -235,10 +229,9 @@ fn plan(recipe: Recipe, arguments: &Arguments) -> Result<(Study, PathBuf, Option
 }
 
 /// Writes the report of what is done, and prints its table and verdicts.
-fn report(root: &std::path::Path, json: bool) -> Result<()> {
-    let collected = Collected::read(root)?;
-    let analysis = Analysis::of(&collected)?;
-    let written = study::write(root, &collected, &analysis)?;
+fn report(root: &std::path::Path, collected: &Collected, json: bool) -> Result<()> {
+    let analysis = Analysis::of(collected)?;
+    let written = study::write(root, collected, &analysis)?;
     if json {
         return print_json(&analysis);
     }

@@ -1,8 +1,8 @@
 //! What the finished runs of a study say: means, paired differences, operations.
 
 use super::statistics::{
-    Interval, PairedDifference, Summary, discordant, mcnemar, paired, summary, unseen_disagreement,
-    verdict,
+    Interval, PairedDifference, Summary, discordant, mcnemar, median, paired, summary,
+    unseen_disagreement, verdict,
 };
 use super::sweep::{Collected, CollectedRun, Configuration, Run};
 use crate::error::{Error, Result};
@@ -206,9 +206,7 @@ impl ConfigurationResult {
 }
 
 fn median_step(run: &CollectedRun) -> f64 {
-    let mut seconds: Vec<f64> = run.curves.steps.iter().map(|step| step.seconds).collect();
-    seconds.sort_unstable_by(f64::total_cmp);
-    seconds.get(seconds.len() / 2).copied().unwrap_or_default()
+    median(run.curves.steps.iter().map(|step| step.seconds).collect())
 }
 
 impl Comparison {

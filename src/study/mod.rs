@@ -8,8 +8,8 @@ mod sweep;
 pub use analysis::{Analysis, Comparison, ConfigurationResult, Discordance};
 pub use page::{Written, write};
 pub use statistics::{
-    Interval, PAPER_GAIN_POINTS, PairedDifference, Student, Summary, discordant, mcnemar, paired,
-    student_quantile, summary, unseen_disagreement, verdict,
+    Interval, PAPER_GAIN_POINTS, PairedDifference, Student, Summary, discordant, mcnemar, median,
+    paired, student_quantile, summary, unseen_disagreement, verdict,
 };
 pub use sweep::{
     Collected, CollectedRun, Configuration, Resources, Run, Shard, Study, StudyEvent, merge, run,

@@ -44,6 +44,12 @@ pub fn summary(values: &[f64]) -> Option<Summary> {
     (mean.is_finite() && squares.is_finite()).then_some(Summary { count, mean, deviation })
 }
 
+/// The middle one of some values, the upper of two; no number for none.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 /// A range of values, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Interval {

@@ -6,6 +6,7 @@
 //! predictions.jsonl           a line per validation sentence, after the last step
 //! attention.json              what each head looked at, for a few validation sentences
 //! report.html                 all of it, to be read
+//! .lock                       held by the process that trains here
 //! config.json, model.safetensors, tokenizer files      the model after the last step
 //! checkpoints/best/           the model of the best evaluation
 //! checkpoints/step-00000300/  the newest state to resume from: model, optimizer, progress

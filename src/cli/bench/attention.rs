@@ -1,11 +1,11 @@
 //! `crisp bench attention`: attention over the mask of a policy, beside dense attention in the same run.
 
-use super::median;
 use crate::cli::{Common, open, print, print_json};
 use crate::error::{Error, Result};
 use crate::graph::{AttentionBench, Session, ops};
 use crate::kernels::attention::Heads;
 use crate::sparsity::Policy;
+use crate::study::median;
 use crate::train::TRAINING;
 
 #[derive(clap::Args)]

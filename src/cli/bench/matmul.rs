@@ -1,12 +1,12 @@
 //! `crisp bench matmul`: one matrix product.
 
-use super::median;
 use crate::cli::{Common, open, print, print_json};
 use crate::error::{Error, Result};
 use crate::graph::ProductBench;
 use crate::kernels::matmul::Transposition;
 use crate::kernels::tune::Class;
 use crate::kernels::{Size, Sizes};
+use crate::study::median;
 
 #[derive(clap::Args)]
 pub struct Arguments {

@@ -30,9 +30,3 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         What::Step(arguments) => step::run(arguments, common),
     }
 }
-
-/// The middle one of some figures.
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
-}

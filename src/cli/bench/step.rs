@@ -1,6 +1,5 @@
 //! `crisp bench step`: a whole step of training or evaluation, as the trainer runs it.
 
-use super::median;
 use crate::cli::eval::policy_of;
 use crate::cli::{Common, open, print, print_json, progress, source};
 use crate::data::{Encoded, Split};
@@ -9,6 +8,7 @@ use crate::graph::{Pending, Plan, Session, Timing};
 use crate::kernels::Scalars;
 use crate::report;
 use crate::sparsity::Policy;
+use crate::study::median;
 use crate::train::{Batches, Evaluator, Model, Prepared, Settings, Trainer, encode};
 use std::path::PathBuf;
 use std::time::Instant;
