@@ -3,19 +3,88 @@
 use std::fmt;
 use std::path::Path;
 
-/// Which part of the world an [`Error`] comes from. It decides the exit code.
+/// Which part of the world an [`Error`] comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A setting or flag that cannot mean anything (exit code 2).
+    /// A setting that cannot mean anything.
     Usage,
-    /// A file, directory, data set or checkpoint that is missing or wrong (exit code 1).
+    /// A file, directory, data set or checkpoint that is missing or wrong.
     Input,
-    /// No adapter, device lost, out of memory, a kernel refused (exit code 1).
+    /// No adapter, device lost, out of memory, a kernel refused.
     Device,
-    /// A loss that is no number any more (exit code 1).
+    /// A loss that is not a finite number.
     Diverged,
-    /// Stopped by Ctrl-C after saving (exit code 130).
+    /// Stopped on request, after saving.
     Interrupted,
+    /// A mistake in Crisp itself, or in a program that builds graphs with it.
+    Internal,
+}
+
+/// What the reader can do, where a program and a command line have the same choice under different
+/// names. [`Error`]'s `Display` says it in general words; the command line names its flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// Give the device less to do at a time.
+    SmallerBatch,
+    /// A tensor is larger than the device binds in one piece.
+    SmallerTensor,
+    /// Use another adapter, or a newer driver.
+    OtherAdapter,
+    /// The device failed while it was working.
+    LighterOrOtherDevice,
+    /// Use an adapter that keeps time.
+    AdapterWithTimestamps,
+    /// Train more gently.
+    LowerRate,
+    /// The run was stopped, and can go on.
+    Resume,
+    /// There is no run to go on with.
+    NothingToResume,
+    /// The run was started with other settings.
+    OtherSettings,
+    /// The output directory holds something that is not a run.
+    OtherOutput,
+    /// The output directory holds a run already.
+    RunExists,
+    /// Another process is training in the output directory.
+    OutputInUse,
+    /// A checkpoint cannot be read.
+    DamagedCheckpoint,
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SmallerBatch => "Use smaller batches, or shorter sentences.",
+            Self::SmallerTensor => {
+                "For a weight: another adapter. For what a step computes: smaller batches, or \
+                 shorter sentences."
+            }
+            Self::OtherAdapter => "Update the driver, or choose another adapter.",
+            Self::LighterOrOtherDevice => {
+                "Try smaller batches, another adapter or a newer driver."
+            }
+            Self::AdapterWithTimestamps => "Profile on another adapter, one that has timestamps.",
+            Self::LowerRate => {
+                "Training has diverged: lower the learning rate, or raise the warm-up steps."
+            }
+            Self::Resume => "Resume the run to go on.",
+            Self::NothingToResume => "There is no run to resume there: start a new one.",
+            Self::OtherSettings => "Resume with the settings of run.json, or replace the run.",
+            Self::OtherOutput => "Choose another output directory.",
+            Self::RunExists => "Choose another output directory, resume the run, or replace it.",
+            Self::OutputInUse => "Wait for it, or choose another output directory.",
+            Self::DamagedCheckpoint => {
+                "The checkpoint is damaged: remove it, or replace the run with a new one."
+            }
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Remedy {
+    Text(String),
+    Advice(Advice),
 }
 
 /// An error meant to be read by a person: one message, and a remedy where one is known.
@@ -23,7 +92,7 @@ pub enum Kind {
 pub struct Error {
     kind: Kind,
     message: String,
-    remedy: Option<String>,
+    remedy: Option<Remedy>,
 }
 
 /// The result of everything in Crisp that can fail.
@@ -51,13 +120,17 @@ impl Error {
 
     /// Training has left the numbers.
     pub fn diverged(message: impl Into<String>) -> Self {
-        Self::new(Kind::Diverged, message)
-            .remedy("Training has diverged: lower --learning-rate or raise --warmup-steps.")
+        Self::new(Kind::Diverged, message).advice(Advice::LowerRate)
     }
 
     /// The user stopped the run.
     pub fn interrupted(message: impl Into<String>) -> Self {
         Self::new(Kind::Interrupted, message)
+    }
+
+    /// A mistake in Crisp itself, or in a program that builds graphs with it.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(Kind::Internal, message)
     }
 
     /// A file that the operating system would not read or write: `PATH: cannot ACTION: why`.
@@ -67,7 +140,13 @@ impl Error {
 
     /// Says what the reader can do about it.
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
-        self.remedy = Some(remedy.into());
+        self.remedy = Some(Remedy::Text(remedy.into()));
+        self
+    }
+
+    /// Says what the reader can do about it, in words that depend on who is asking.
+    pub fn advice(mut self, advice: Advice) -> Self {
+        self.remedy = Some(Remedy::Advice(advice));
         self
     }
 
@@ -82,23 +161,19 @@ impl Error {
         self.kind
     }
 
-    /// The process exit code that the command line promises for this kind of error.
-    pub fn exit_code(&self) -> u8 {
-        match self.kind {
-            Kind::Usage => 2,
-            Kind::Input | Kind::Device | Kind::Diverged => 1,
-            Kind::Interrupted => 130,
+    /// The message and, on a line of its own, the remedy, with advice put into words by `say`.
+    pub fn text(&self, say: impl Fn(Advice) -> String) -> String {
+        match &self.remedy {
+            Some(Remedy::Text(text)) => format!("{}\n  {text}", self.message),
+            Some(Remedy::Advice(advice)) => format!("{}\n  {}", self.message, say(*advice)),
+            None => self.message.clone(),
         }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        match &self.remedy {
-            Some(remedy) => write!(f, "\n  {remedy}"),
-            None => Ok(()),
-        }
+        f.write_str(&self.text(|advice| advice.to_string()))
     }
 }
 

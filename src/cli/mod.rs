@@ -12,7 +12,7 @@ mod source;
 mod train;
 mod tune;
 
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Kind, Result};
 use crate::gpu::Device;
 use crate::graph::Session;
 use crate::kernels::tune::Tuning;
@@ -91,10 +91,56 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Where stderr is closed nobody can be told: the exit code still says it.
-            let _ = writeln!(std::io::stderr(), "error: {error}");
-            ExitCode::from(error.exit_code())
+            let _ = writeln!(std::io::stderr(), "error: {}", error.text(in_flags));
+            ExitCode::from(exit_code(error.kind()))
         }
     }
+}
+
+/// The exit code that the command line promises for an error.
+fn exit_code(kind: Kind) -> u8 {
+    match kind {
+        Kind::Usage => 2,
+        Kind::Input | Kind::Device | Kind::Diverged | Kind::Internal => 1,
+        Kind::Interrupted => 130,
+    }
+}
+
+/// Advice in the words of the command line.
+fn in_flags(advice: Advice) -> String {
+    let text = match advice {
+        Advice::SmallerBatch => "Use a smaller --batch-size or --max-length.",
+        Advice::SmallerTensor => {
+            "For a weight: another --adapter. For what a step computes: a smaller --batch-size or \
+             --max-length."
+        }
+        Advice::OtherAdapter => "Update the driver, or choose another with --adapter.",
+        Advice::LighterOrOtherDevice => {
+            "Try a smaller --batch-size, another --adapter or a newer driver."
+        }
+        Advice::AdapterWithTimestamps => {
+            "Profile on another --adapter; `crisp devices` says which have timestamps."
+        }
+        Advice::LowerRate => {
+            "Training has diverged: lower --learning-rate or raise --warmup-steps."
+        }
+        Advice::Resume => "Go on with the same command and --resume.",
+        Advice::NothingToResume => {
+            "There is no run to resume there: leave --resume out, or name its --output."
+        }
+        Advice::OtherSettings => {
+            "Resume with the settings of run.json, or start again with --overwrite."
+        }
+        Advice::OtherOutput => "Choose another --output.",
+        Advice::RunExists => {
+            "Choose another --output, go on with --resume, or replace it with --overwrite."
+        }
+        Advice::OutputInUse => "Wait for it, or choose another --output.",
+        Advice::DamagedCheckpoint => {
+            "The checkpoint is damaged: remove it, or start again with --overwrite."
+        }
+    };
+    text.into()
 }
 
 /// Opens the adapter and says which one it is.

@@ -107,7 +107,7 @@ pub(super) fn choose(wanted: Option<&str>) -> Result<(wgpu::Adapter, AdapterDesc
         names.push(format!("{} ({}, {})", description.name, description.backend, description.kind));
     }
     Err(Error::device(format!("no adapter matches '{}'", wanted.unwrap_or_default()))
-        .remedy(format!("There is: {}. `crisp devices` says more.", names.join("; "))))
+        .remedy(format!("There is: {}.", names.join("; "))))
 }
 
 /// What to install on this system so that there is an adapter.
@@ -126,8 +126,7 @@ fn driver_advice() -> String {
         };
         format!(
             "For a software adapter, or an AMD or Intel card: {command}\n  \
-             For an NVIDIA card: install NVIDIA's driver with its Vulkan part. \
-             Then see `crisp devices`."
+             For an NVIDIA card: install NVIDIA's driver with its Vulkan part."
         )
     } else if cfg!(target_os = "windows") {
         "Install the graphics card's driver: Windows 10 or later brings DX12 with it.".into()

@@ -2,7 +2,7 @@
 
 use super::Device;
 use super::memory::Allocation;
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 
 /// A buffer on the device. Its size is a multiple of 16 bytes, so that it can be read as `vec4`.
@@ -63,10 +63,7 @@ impl Device {
                 "{name} needs {bytes} bytes in one piece, and {} binds {} at most",
                 self.adapter.name, self.max_binding_bytes
             ))
-            .remedy(
-                "For a weight: another adapter. For what a step computes: a smaller --batch-size or \
-                 --max-length.",
-            ));
+            .advice(Advice::SmallerTensor));
         }
         use wgpu::BufferUsages as Usage;
         self.create(name, bytes, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC)

@@ -2,7 +2,7 @@
 
 use super::adapter::{self, AdapterDescription};
 use super::memory::Memory;
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::files;
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
@@ -54,7 +54,7 @@ impl Device {
         let (raw, queue) =
             pollster::block_on(adapter.request_device(&descriptor)).map_err(|why| {
                 Error::device(format!("{}: the adapter refuses a device: {why}", description.name))
-                    .remedy("Update the driver, or choose another with --adapter.")
+                    .advice(Advice::OtherAdapter)
             })?;
         let failure = Arc::new(Mutex::new(None));
         let seen = failure.clone();
@@ -109,7 +109,7 @@ impl Device {
         match &*self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
             None => Ok(()),
             Some(message) => Err(Error::device(format!("{doing}: {message}"))
-                .remedy("Try a smaller --batch-size, another --adapter or a newer driver.")),
+                .advice(Advice::LighterOrOtherDevice)),
         }
     }
 
@@ -124,7 +124,7 @@ impl Device {
         let memory = pollster::block_on(memory.pop());
         if memory.is_some() {
             return Err(Error::device(format!("{doing}: the device is out of memory"))
-                .remedy("Try a smaller --batch-size or --max-length."));
+                .advice(Advice::SmallerBatch));
         }
         match validation.or(internal) {
             Some(error) => Err(Error::device(format!("{doing}: {error}"))),

@@ -1,7 +1,7 @@
 //! Times of passes, taken by the device itself.
 
 use super::{Buffer, Device};
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 
 /// Room for the begin and the end of so many passes.
 pub struct Timestamps {
@@ -63,7 +63,7 @@ impl Device {
 
     fn untimed(&self) -> Error {
         Error::device(format!("{} keeps no time of what it computes", self.adapter.name))
-            .remedy("Profile on another --adapter; `crisp devices` says which have timestamps.")
+            .advice(Advice::AdapterWithTimestamps)
     }
 }
 

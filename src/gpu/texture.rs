@@ -3,7 +3,7 @@
 
 use super::memory::Allocation;
 use super::{Buffer, Device};
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 
 /// A place for the content of a buffer as texels of four `f32`, [`Texture::WIDTH`] to a row.
 pub struct Texture {
@@ -44,7 +44,7 @@ impl Device {
                 "{name} needs a texture of {height} rows, and {} allows {limit}",
                 self.adapter.name
             ))
-            .remedy("Use a smaller --batch-size or --max-length."));
+            .advice(Advice::SmallerBatch));
         }
         let raw = self.scoped(&format!("allocating {bytes} bytes for {name}"), || {
             self.raw.create_texture(&wgpu::TextureDescriptor {

@@ -2,7 +2,7 @@
 //! parameters, and submits.
 
 use super::plan::{Place, Plan, operations};
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::gpu::{
     Access, BindGroup, Buffer, Device, Pipeline, Readback, Reserved, Resource, Texture, Timestamps,
 };
@@ -32,7 +32,7 @@ impl Session {
     fn parameter(&mut self, name: &str, bytes: u64) -> Result<Rc<Buffer>> {
         match self.parameters.get(name) {
             Some(buffer) if buffer.bytes() >= bytes => Ok(buffer.clone()),
-            Some(buffer) => Err(Error::usage(format!(
+            Some(buffer) => Err(Error::internal(format!(
                 "the parameter {name} has {} bytes, and {bytes} are needed",
                 buffer.bytes()
             ))),
@@ -78,7 +78,7 @@ impl Session {
         let buffer = self
             .parameters
             .get(name)
-            .ok_or_else(|| Error::usage(format!("there is no parameter {name}")))?;
+            .ok_or_else(|| Error::internal(format!("there is no parameter {name}")))?;
         self.device.read(buffer, count)
     }
 
@@ -263,7 +263,7 @@ impl Executor {
         inputs: &[(TensorId, &[u32])],
     ) -> Result<()> {
         if sizes.max(self.plan.largest) != self.plan.largest {
-            return Err(Error::usage(format!(
+            return Err(Error::internal(format!(
                 "a batch of {sizes:?} in a plan for {:?}",
                 self.plan.largest
             )));
@@ -274,7 +274,7 @@ impl Executor {
             let wanted = planned.shape.elements().at(sizes) as usize;
             // Offsets have one word more than there are sentences, and so on.
             if words.len() < wanted || words.len() as u64 * 4 > self.plan.bytes(*tensor) {
-                return Err(Error::usage(format!(
+                return Err(Error::internal(format!(
                     "the input {} got {} words, and {wanted} are needed",
                     planned.name,
                     words.len()
@@ -344,12 +344,12 @@ impl Executor {
                 }
                 let workgroups = grid.at(sizes);
                 if workgroups.iter().any(|count| *count > u64::from(Grid::LIMIT)) {
-                    return Err(Error::usage(format!(
+                    return Err(Error::device(format!(
                         "{}: {workgroups:?} workgroups, and a dimension holds {}",
                         self.plan.commands[next].0,
                         Grid::LIMIT
                     ))
-                    .remedy("Use a smaller --batch-size or --max-length."));
+                    .advice(Advice::SmallerBatch));
                 }
                 if !workgroups.contains(&0) {
                     pipeline.dispatch(&mut pass, buffers, workgroups.map(|count| count as u32));
@@ -440,7 +440,7 @@ impl Executor {
         let mut readbacks = Vec::with_capacity(outputs.len());
         for (tensor, count) in outputs {
             let buffer = self.buffers.get(tensor).ok_or_else(|| {
-                Error::usage(format!(
+                Error::internal(format!(
                     "{} is computed nowhere",
                     self.plan.tensors[tensor.0 as usize].name
                 ))

@@ -188,7 +188,7 @@ impl Graph {
             [rows, Size { factor, symbol: None }] if factor <= u64::from(u32::MAX) => {
                 Ok((rows, factor as u32))
             }
-            _ => Err(Error::usage(format!(
+            _ => Err(Error::internal(format!(
                 "{op}: {} has the shape {}, and a matrix of fixed width is needed",
                 self.name(tensor),
                 self.shape(tensor)
@@ -205,7 +205,7 @@ impl Graph {
         if *self.shape(tensor) == wanted {
             return Ok(());
         }
-        Err(Error::usage(format!(
+        Err(Error::internal(format!(
             "{op}: {} has the shape {}, and {wanted} is needed",
             self.name(tensor),
             self.shape(tensor)

@@ -6,7 +6,7 @@
 
 use super::ir::{Graph, Kind, Lowering, Shape};
 use super::recompute::recompute;
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::gpu::{Access, Device, Texture};
 use crate::kernels::tune::{Class, Tuning};
 use crate::kernels::{Command, Size, Sizes, TensorId};
@@ -132,7 +132,7 @@ impl Plan {
                     "{} has {elements} elements, and kernels count to 4,294,967,295",
                     tensor.name
                 ))
-                .remedy("Use a smaller --batch-size or --max-length."));
+                .advice(Advice::SmallerBatch));
             }
         }
         let slots = place(&mut tensors, &commands, &largest, outputs);

@@ -104,7 +104,7 @@ impl<'a> ProductBench<'a> {
     fn check(&self, executor: &mut Executor, variant: Variant) -> Result<()> {
         let Class { transposition, sizes: [m, n, k] } = self.class;
         let c =
-            executor.plan().tensor("c").ok_or_else(|| Error::usage("a product without result"))?;
+            executor.plan().tensor("c").ok_or_else(|| Error::internal("a product without result"))?;
         let outputs = [(c, (m * n) as usize)];
         let (sizes, scalars) = (Sizes::default(), Scalars::default());
         let pending = executor.run(self.session, sizes, scalars, &[], &outputs)?;

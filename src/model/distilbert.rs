@@ -233,7 +233,7 @@ pub fn network(
         .map(|parameter| graph.parameter(&parameter.name, &parameter.shape))
         .collect();
     let mut given = parameters.iter().copied();
-    let mut next = || given.next().ok_or_else(|| Error::usage("a model without parameters"));
+    let mut next = || given.next().ok_or_else(|| Error::internal("a model without parameters"));
     let mut sites = Sites { training, next: 0 };
     let heads = Heads { count: config.heads as u32, dim: config.head_dim() as u32 };
     let epsilon = config.layer_norm_eps;

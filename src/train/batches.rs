@@ -108,7 +108,7 @@ impl<'a> Batches<'a> {
             let next = || {
                 receiver
                     .recv()
-                    .unwrap_or_else(|_| Err(Error::usage("no further batch was asked for")))
+                    .unwrap_or_else(|_| Err(Error::internal("no further batch was asked for")))
             };
             let result = work(&next);
             drop(receiver);

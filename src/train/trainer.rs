@@ -96,7 +96,7 @@ impl TrainingPlan {
             .iter()
             .map(|parameter| {
                 found.get(parameter).copied().ok_or_else(|| {
-                    Error::usage(format!("no gradient reaches {}", graph.name(*parameter)))
+                    Error::internal(format!("no gradient reaches {}", graph.name(*parameter)))
                 })
             })
             .collect::<Result<_>>()?;

@@ -25,7 +25,7 @@ pub fn clip(graph: &mut Graph, gradients: &[TensorId], limit: f32) -> Result<Ten
     for gradient in gradients {
         let elements = graph.shape(*gradient).elements();
         let count = elements.fixed().ok_or_else(|| {
-            crate::error::Error::usage(format!(
+            crate::error::Error::internal(format!(
                 "gradient norm: {} has the shape {}, which is no parameter's",
                 graph.name(*gradient),
                 graph.shape(*gradient)
