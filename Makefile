@@ -1,6 +1,6 @@
 # The short way to everything; each line below can be run by hand as well.
 #
-#   make train ARGS="--sparsity topk:0.8"     make test ARGS="--test shaders"
+#   make train ARGS="--sparsity topk:0.8"     make test ARGS="shaders::"
 
 .PHONY: train test lint shaders-in-chrome vulkan-driver
 
@@ -23,7 +23,7 @@ lint:
 # Every shader, as it stands and specialised, through the compiler that Chrome ships.
 shaders-in-chrome: tests/chrome/node_modules/.package-lock.json
 	@directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && \
-	CRISP_WRITE_SHADERS="$$directory" cargo test --release --quiet --test shaders && \
+	CRISP_WRITE_SHADERS="$$directory" cargo test --release --quiet --test integration shaders:: && \
 	node tests/chrome/check.mjs "$$directory"
 
 # The package is a compiled library and a file of JavaScript; it needs no install script.

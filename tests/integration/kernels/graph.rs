@@ -1,8 +1,8 @@
 //! Plans and their execution as a whole: memory, batches of other sizes, determinism, and what the
 //! errors say.
 
-use super::support::*;
-use super::transformer::{self, Settings, Step};
+use crate::support::transformer::{self, Settings, Step};
+use crate::support::trial::*;
 use crisp::error::Error;
 use crisp::gpu::Device;
 use crisp::graph::{Executor, Graph, Place, Plan, Session, ops};

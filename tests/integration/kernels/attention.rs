@@ -1,7 +1,7 @@
 //! Attention over block masks, and its gradients.
 
 use super::reference::{check_gradient, dot, is_kept, pcg4d};
-use super::support::*;
+use crate::support::trial::*;
 use crisp::graph::{Session, ops};
 use crisp::kernels::attention::Heads;
 use crisp::kernels::mask::{Mask, bits_words};

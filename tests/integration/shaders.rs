@@ -4,10 +4,7 @@
 //! translates it for all three. Chrome's compiler refuses some of what naga accepts;
 //! `tests/chrome/check.mjs` asks it (`make shaders-in-chrome`).
 
-#[path = "support/transformer.rs"]
-#[allow(dead_code)] // the kernels' tests use the rest of it
-mod transformer;
-
+use crate::support::transformer::{self, Settings};
 use crisp::graph::Plan;
 use crisp::kernels::attention::Heads;
 use crisp::kernels::matmul::{Activation, Operands, Transposition, Variant, matmul};
@@ -19,7 +16,6 @@ use naga::{AddressSpace, Module, ShaderStage};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::{env, fs};
-use transformer::Settings;
 
 /// The default limits of WebGPU, which every adapter holds.
 const STORAGE_BUFFERS: usize = 8;

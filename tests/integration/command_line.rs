@@ -1,9 +1,6 @@
 //! The binary as a person runs it: results, files, exit codes, and what it says of bad input.
 
-#[path = "support/binary.rs"]
-mod binary;
-
-use binary::{VOCABULARY, crisp, fails, json, run, small, succeeds, text};
+use crate::support::binary::{VOCABULARY, crisp, fails, json, run, small, succeeds, text};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,10 +1,6 @@
 //! Memory: what is planned is what is allocated, it stays flat, and activations that are computed again
 //! take less of it and change no bit.
 
-#[path = "support/transformer.rs"]
-#[allow(dead_code)] // the kernels' tests use the rest of it
-mod transformer;
-
 use crisp::data::{Dataset, Encoded, Tokenizer};
 use crisp::gpu::Device;
 use crisp::graph::{Place, Session};

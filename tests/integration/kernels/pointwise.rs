@@ -1,7 +1,7 @@
 //! Sums, gradients of activations alone, dropout.
 
 use super::reference::{is_kept, normal_density, normal_distribution, pcg4d};
-use super::support::*;
+use crate::support::trial::*;
 use crisp::data::Batch;
 use crisp::graph::{Session, ops};
 use crisp::kernels::matmul::Activation;

@@ -1,6 +1,6 @@
 //! Global gradient norm, clip factor and AdamW.
 
-use super::support::*;
+use crate::support::trial::*;
 use crisp::graph::ops::{self, Updated};
 use crisp::graph::{Executor, Session};
 use crisp::kernels::optimizer::AdamW;

@@ -1,7 +1,7 @@
 //! LayerNorm of a sum and its gradients.
 
 use super::reference::{check_gradient, dot};
-use super::support::*;
+use crate::support::trial::*;
 use crisp::graph::ops;
 use crisp::kernels::pointwise::Dropout;
 use crisp::kernels::{Size, TensorId};

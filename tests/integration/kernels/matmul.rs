@@ -1,7 +1,7 @@
 //! Products in three transpositions, with bias and activation; the linear op and its gradient.
 
 use super::reference::{check_gradient, dot, normal_density, normal_distribution};
-use super::support::*;
+use crate::support::trial::*;
 use crisp::graph::ops;
 use crisp::kernels::matmul::{self, Activation, Operands, Transposition, Variant};
 use crisp::kernels::{Command, Size, Sizes, Target};

@@ -1,7 +1,7 @@
 //! Word plus position embedding and its gradients.
 
 use super::reference::{check_gradient, dot};
-use super::support::*;
+use crate::support::trial::*;
 use crisp::graph::{Executor, ops};
 use crisp::kernels::Size;
 use crisp::sparsity::Policy;

@@ -16,6 +16,3 @@ mod matmul;
 mod optimizer;
 mod pointwise;
 mod reference;
-mod support;
-#[path = "../support/transformer.rs"]
-mod transformer;

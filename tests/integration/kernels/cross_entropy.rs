@@ -1,7 +1,7 @@
 //! Mean softmax cross-entropy and its gradient.
 
 use super::reference::check_gradient;
-use super::support::*;
+use crate::support::trial::*;
 use crisp::graph::{gradients, ops};
 use crisp::kernels::Size;
 

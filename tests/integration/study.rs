@@ -1,9 +1,6 @@
 //! `crisp reproduce` as a person runs it: pairs, resumes, shards, and what it says.
 
-#[path = "support/binary.rs"]
-mod binary;
-
-use binary::{crisp, fails, json, small, succeeds, text};
+use crate::support::binary::{crisp, fails, json, small, succeeds, text};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;

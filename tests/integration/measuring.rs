@@ -1,11 +1,7 @@
 //! `crisp bench`, `crisp tune` and `train --profile`, as a person runs them: what they print and write, and what
 //! they say of bad input. No figure is tested, for those belong to a machine.
 
-#[path = "support/binary.rs"]
-#[allow(dead_code)] // the tests of the other commands use the rest of it
-mod binary;
-
-use binary::{fails, json, small, succeeds};
+use crate::support::binary::{fails, json, small, succeeds};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;

@@ -3,7 +3,7 @@
 
 use super::attention::{expand, qkv_shape, random_qkv};
 use super::reference::{dot, pcg4d};
-use super::support::*;
+use crate::support::trial::*;
 use crisp::graph::{Session, ops};
 use crisp::kernels::attention::Heads;
 use crisp::kernels::mask::Mask;

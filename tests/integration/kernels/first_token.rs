@@ -1,6 +1,6 @@
 //! The hidden state of each sentence's first token. It is a copy, so it is exact.
 
-use super::support::*;
+use crate::support::trial::*;
 use crisp::graph::ops;
 use crisp::kernels::Size;
 use crisp::sparsity::Policy;

@@ -1,0 +1,17 @@
+//! All tests of the library and the binary from outside, in one program: it is linked once.
+//!
+//! One module per subject; `cargo test --release --test integration shaders` runs one of them. Every
+//! test that computes needs an adapter (a software one will do); without one it fails and says why.
+
+mod checkpoint;
+mod command_line;
+mod data;
+mod hub;
+mod kernels;
+mod measuring;
+mod memory;
+mod parity;
+mod shaders;
+mod study;
+mod support;
+mod tuning;
