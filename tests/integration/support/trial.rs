@@ -284,7 +284,6 @@ pub fn close_to(what: &str, got: &[f32], want: &[f64], scale: &[f64], tolerance:
         }
     }
     let (error, at) = worst;
-    println!("worst\t{what}\t{error:.1e}");
     assert!(
         error <= tolerance,
         "{what}: element {at} of {} is {}, the reference {}: error {error:.2e}, allowed {tolerance:.0e}",
