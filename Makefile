@@ -2,33 +2,39 @@
 #
 #   make train ARGS="--sparsity topk:0.8"     make test ARGS="shaders::"
 
-.PHONY: train test lint shaders-in-chrome vulkan-driver
+.PHONY: train test lint deny driver has-driver shaders-in-chrome
 
-# macOS and Windows bring a driver with the system; a bare Linux machine gets Mesa's software one.
-ifeq ($(shell uname -s 2>/dev/null),Linux)
-driver := vulkan-driver
-endif
-
-train: $(driver)
+train: has-driver
 	@cargo run --release -- train $(ARGS)
 
 # In release, because the float64 references and the software driver are slow without optimisation.
-test: $(driver)
+test: has-driver
 	cargo test --release $(ARGS)
 
 lint:
 	cargo fmt --check
 	cargo clippy --release --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps
+
+# Licences, sources and duplicates of all packages, and advisories; needs `cargo install cargo-deny`.
+deny:
+	cargo deny check
+
+# On Linux, says what is lacking before anything is built; macOS and Windows bring a driver.
+has-driver:
+	@sh scripts/vulkan-driver.sh --check
+
+# Installs Mesa's software driver with the system's package manager where there is no driver yet.
+driver:
+	@sh scripts/vulkan-driver.sh
 
 # Every shader, as it stands and specialised, through the compiler that Chrome ships.
 shaders-in-chrome: tests/chrome/node_modules/.package-lock.json
 	@directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && \
-	CRISP_WRITE_SHADERS="$$directory" cargo test --release --quiet --test integration shaders:: && \
+	CRISP_WRITE_SHADERS="$$directory" \
+	cargo test --release --quiet --test integration shaders:: && \
 	node tests/chrome/check.mjs "$$directory"
 
 # The package is a compiled library and a file of JavaScript; it needs no install script.
 tests/chrome/node_modules/.package-lock.json: tests/chrome/package-lock.json
 	npm ci --prefix tests/chrome --ignore-scripts --no-audit --no-fund
-
-vulkan-driver:
-	@sh scripts/vulkan-driver.sh

@@ -2,8 +2,8 @@
 # Makes sure that this Linux machine has a Vulkan driver: silent when there is one, otherwise
 # installs Mesa's software driver (lavapipe) with the system's package manager.
 #
-#   scripts/vulkan-driver.sh            install when missing
-#   scripts/vulkan-driver.sh --check    only look: exit code 0 present, 1 missing
+#   scripts/vulkan-driver.sh            install when missing (`make driver`)
+#   scripts/vulkan-driver.sh --check    install nothing; exit code 1 when missing, and what to do
 #
 # A driver is the loader library (libvulkan.so.1), a manifest (an `icd.d/*.json`) where the loader
 # looks for one, and, unless the driver is a software one, the device that it drives. The last part
@@ -115,7 +115,8 @@ install_mesa() {
     elif command -v dnf >/dev/null; then
         as_root dnf -y install mesa-vulkan-drivers vulkan-loader
     elif command -v pacman >/dev/null; then
-        as_root pacman -Sy --needed --noconfirm vulkan-swrast vulkan-icd-loader
+        # Without `-y`: new lists beside old packages are a partial upgrade, which Arch forbids.
+        as_root pacman -S --needed --noconfirm vulkan-swrast vulkan-icd-loader
     else
         say "knows apt-get, dnf and pacman, and found none of them."
         return 1
@@ -124,11 +125,16 @@ install_mesa() {
 
 [ "$(uname -s)" = Linux ] || exit 0
 has_driver && exit 0
-[ "${1:-}" = --check ] && exit 1
 
 if [ -n "$chosen" ] && ! has_chosen_manifest; then
     say "VK_DRIVER_FILES or VK_ICD_FILENAMES is set to $chosen, where no driver manifest is,"
     say "and the Vulkan loader then looks nowhere else. Correct the variable or unset it."
+    exit 1
+fi
+
+if [ "${1:-}" = --check ]; then
+    say "no Vulkan driver found. \`make driver\` installs Mesa's software driver with the system's"
+    say "package manager. If there is a driver all the same, call cargo yourself (see README.md)."
     exit 1
 fi
 
