@@ -1,4 +1,4 @@
-// Gradient of the mean softmax cross-entropy: dlogits = (softmax(logits) - onehot(label)) / sequences.
+// Gradient of the summed softmax cross-entropy: dlogits = softmax(logits) - onehot(label).
 //   logits, dlogits [sequences, classes];  labels [sequences].
 
 struct Params { sequences: u32, classes: u32 }
@@ -24,6 +24,6 @@ fn main(
     for (var i = 0u; i < params.classes; i++) {
         let probability = exp(logits[origin + i] - largest) / scale;
         let truth = select(0.0, 1.0, i == labels[sequence]);
-        dlogits[origin + i] = (probability - truth) / f32(params.sequences);
+        dlogits[origin + i] = probability - truth;
     }
 }

@@ -1,12 +1,14 @@
 // Dropout, and its gradient, which is the same map: y = x · mask / (1 - p). The mask is stored
 // nowhere: it is a function of (seed, step, site, place of the row, column), so that backward finds
 // it again and the order of sentences in memory does not matter.
-//   x, y [rows, columns];  places [rows]: sequence << 16 | position, or without PLACED the row number.
+//   x, y [rows, columns];  places [rows]: sequence << 16 | position, or without PLACED the
+// number of the row within the whole step.
 
 struct Params {
     rows: u32, columns: u32,
     seed: u32, seed_high: u32, step: u32, site: u32,
     probability: f32,
+    first_row: u32, // number of the first row within the whole step
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -38,7 +40,7 @@ fn main(
     let row = i / quads;
     if (row >= params.rows) { return; }
     let quad = i % quads;
-    var place = row;
+    var place = params.first_row + row;
     if (PLACED) { place = places[row]; }
     let word = random(vec4u(params.seed ^ (params.site << 16u), params.seed_high ^ params.step,
         place, quad));

@@ -1,8 +1,9 @@
 // Gradient of first-token selection: dx[t] = dy[sequence of t] where t is the first token of its
 // sequence, and zero elsewhere.
-//   dx [tokens, columns], dy [sequences, columns];  places [tokens]: sequence << 16 | position.
+//   dx [tokens, columns], dy [sequences, columns];  places [tokens]: sequence << 16 | position, sequences
+// being numbered within the whole step, of which this batch may be a part.
 
-struct Params { tokens: u32, columns: u32 }
+struct Params { tokens: u32, columns: u32, first_sequence: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> dy: array<f32>;
@@ -21,7 +22,7 @@ fn main(
     let place = places[token];
     var value = 0.0;
     if ((place & 0xffffu) == 0u) {
-        value = dy[(place >> 16u) * params.columns + i % params.columns];
+        value = dy[((place >> 16u) - params.first_sequence) * params.columns + i % params.columns];
     }
     dx[i] = value;
 }

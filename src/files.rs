@@ -1,6 +1,7 @@
 //! Reading and writing files so that nothing is ever left half written.
 
 use crate::error::{Error, Result};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{env, fs};
@@ -34,14 +35,26 @@ pub fn read_text(path: &Path) -> Result<String> {
 /// # Errors
 /// Names the path and the operating system's reason.
 pub fn write(path: &Path, content: &[u8]) -> Result<()> {
+    write_parts(path, |file| file.write_all(content))
+}
+
+/// As [`write`], for content that is better written part by part.
+///
+/// # Errors
+/// As [`write`], and what `content` returns.
+pub fn write_parts(
+    path: &Path,
+    content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     // Two processes may write the same file, on two machines even.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
     name.push(format!(".{}-{now}.partial", std::process::id()));
     let beside = path.with_file_name(name);
-    let written = fs::File::create(&beside).and_then(|mut file| {
-        std::io::Write::write_all(&mut file, content)?;
-        file.sync_all()
+    let written = fs::File::create(&beside).and_then(|file| {
+        let mut file = BufWriter::new(file);
+        content(&mut file)?;
+        file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
     });
     written.and_then(|()| fs::rename(&beside, path)).map_err(|why| {
         let _ = fs::remove_file(&beside);

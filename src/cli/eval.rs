@@ -4,7 +4,9 @@ use super::{Common, open, print, print_json, progress, source};
 use crate::data::Split;
 use crate::error::Result;
 use crate::sparsity::Policy;
-use crate::train::{Evaluator, Settings, encode};
+use crate::train::Settings;
+use crate::engine::Evaluator;
+use crate::model::encode;
 use std::time::Instant;
 
 #[derive(clap::Args)]
@@ -58,7 +60,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let mut session = open(common)?;
     let model = source::model(&arguments.model, settings.seed)?;
     let policy = policy_of(given, &model.config)?;
-    let mut dataset = source::dataset(&arguments.data, split, &model.config.labels)?;
+    let mut dataset = source::dataset(&arguments.data, split, model.config.task.labels())?;
     dataset.truncate(settings.max_eval_samples.unwrap_or(usize::MAX));
     let examples = encode(&model, &dataset, settings.max_length)?;
     model.upload(&mut session)?;

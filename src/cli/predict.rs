@@ -6,7 +6,9 @@ use crate::error::{Error, Result};
 use crate::graph::Session;
 use crate::report;
 use crate::sparsity::Policy;
-use crate::train::{Evaluator, Inspector, Model, Prediction, Settings};
+use crate::train::Settings;
+use crate::engine::{Evaluator, Inspector, Prediction};
+use crate::model::Model;
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
 
@@ -67,7 +69,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
             Evaluator::for_examples(&mut session, &model.config, &policy, &examples, BATCH)?;
         let predictions = evaluator.predict(&session, &examples, BATCH, |_| {})?;
         for (text, prediction) in texts.iter().zip(&predictions) {
-            show(text, prediction, &model.config.labels, arguments.json)?;
+            show(text, prediction, model.config.task.labels(), arguments.json)?;
         }
         // Of lines from stdin the first chunk: the page is written once.
         if let Some(path) = page.take() {
@@ -128,7 +130,7 @@ fn attention(
         Inspector::new(session, &model.config, policy, shown)?.inspect(session, model, shown)?;
     let labels: Vec<(String, f64)> = predictions
         .iter()
-        .map(|of| (model.config.labels[of.label].clone(), of.probabilities[of.label]))
+        .map(|of| (model.config.task.labels()[of.label].clone(), of.probabilities[of.label]))
         .collect();
     Ok(report::attention_page(name, &inspection, &labels))
 }

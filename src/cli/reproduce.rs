@@ -69,7 +69,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     }
     let (study, root, fallback) = plan(arguments.recipe.clone(), &arguments)?;
     // Said now, rather than after the runs before it: a policy for a layer that the model lacks.
-    let layers = source::model(&study.model, arguments.first_seed)?.config.layers;
+    let layers = source::model(&study.model, arguments.first_seed)?.config.encoder.layers;
     for configuration in &study.configurations {
         let policy: Policy = configuration.sparsity.parse()?;
         policy.for_layers(layers)?;
@@ -90,7 +90,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
             if paper {
                 model.config.labels = vec!["NEGATIVE".into(), "POSITIVE".into()];
             }
-            let (train, validation) = source::training_data(&study.data, &model.config.labels)?;
+            let (train, validation) = source::training_data(&study.data, model.config.task.labels())?;
             Ok((model, train, validation))
         },
         show: &arguments.show,

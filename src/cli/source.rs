@@ -5,7 +5,8 @@ use crate::data::{Dataset, Split, Tokenizer};
 use crate::error::{Error, Result};
 use crate::model::hub::{self, Kind};
 use crate::model::{Config, checkpoint};
-use crate::train::{Model, Settings, load_model};
+use crate::train::Settings;
+use crate::model::{Model, load_model};
 use std::path::{Path, PathBuf};
 
 /// The name of the embedded model and data.

@@ -48,7 +48,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     if model_name == source::MODEL && data_name == source::DATA {
         model.config.labels = vec!["NEGATIVE".into(), "POSITIVE".into()];
     }
-    let (train_set, validation) = source::training_data(&data_name, &model.config.labels)?;
+    let (train_set, validation) = source::training_data(&data_name, model.config.task.labels())?;
     let output = given.output.unwrap_or_else(|| new_output(&model_name, &settings));
     note(&format!(
         "training {model_name} on {data_name}: {} sentences, {} to evaluate on, attention {}, seed {}",

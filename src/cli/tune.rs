@@ -3,11 +3,12 @@
 use super::{Common, note, open, print, print_json, source, tuning_file};
 use crate::data::Split;
 use crate::error::{Error, Result};
-use crate::graph::tune;
+use crate::measure::tune;
 use crate::kernels::Sizes;
 use crate::kernels::tune::{Choice, Class};
 use crate::sparsity::Policy;
-use crate::train::{Batches, Settings, TrainingPlan, encode};
+use crate::train::{Batches, Settings, TrainingPlans};
+use crate::model::encode;
 use std::collections::BTreeSet;
 
 #[derive(clap::Args)]
@@ -56,9 +57,9 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let model = source::model(&arguments.model, settings.seed)?;
     let largest = match &arguments.data {
         Some(data) => {
-            let dataset = source::dataset(data, Split::Train, &model.config.labels)?;
+            let dataset = source::dataset(data, Split::Train, model.config.task.labels())?;
             let examples = encode(&model, &dataset, settings.max_length)?;
-            Batches::new(&examples, &settings, model.config.layers)?
+            Batches::new(&examples, &settings, model.config.encoder.layers)?
                 .largest(settings.total_steps(examples.len()))
         }
         None => {

@@ -1,6 +1,7 @@
 //! Packed batches, and the order in which an epoch visits its examples.
 
 use crate::error::{Error, Result};
+use crate::random::SplitMix64;
 
 /// One example as the model sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +21,8 @@ pub struct Encoded {
 pub struct Batch {
     /// `[tokens]`: the word-piece id of each token.
     pub ids: Vec<u32>,
-    /// `[tokens]`: `sequence << 16 | position in the sequence`.
+    /// `[tokens]`: `sequence << 16 | position in the sequence`, sequences being numbered within the whole
+    /// step, of which a batch may be a part.
     pub places: Vec<u32>,
     /// `[sequences + 1]`: the first token of each sequence, then the number of tokens.
     pub offsets: Vec<u32>,
@@ -33,6 +35,8 @@ pub struct Batch {
     pub segments: Vec<u32>,
     /// `[distinct]`: the id of each run, ascending.
     pub segment_ids: Vec<u32>,
+    /// Number of the first sequence within the whole step.
+    pub first_sequence: u32,
 }
 
 impl Batch {
@@ -43,20 +47,28 @@ impl Batch {
     /// `places`.
     pub const MAX: usize = 65_535;
 
-    /// Lays the examples end to end.
+    /// Lays the examples of a whole step end to end.
     ///
     /// # Errors
     /// An empty batch, more than [`Batch::MAX`] sequences, and a sequence without tokens or with
     /// more than [`Batch::MAX`]; names the sequence (counted from 0) and its length.
     pub fn pack(examples: &[&Encoded]) -> Result<Self> {
+        Self::part(examples, 0)
+    }
+
+    /// As [`Batch::pack`], for a part of a step, of which these many sequences came before.
+    ///
+    /// # Errors
+    /// As [`Batch::pack`], the sequences before included.
+    pub fn part(examples: &[&Encoded], before: usize) -> Result<Self> {
         if examples.is_empty() {
             return Err(Error::input("a batch needs at least one sequence, got none"));
         }
-        if examples.len() > Self::MAX {
+        if before + examples.len() > Self::MAX {
             return Err(Error::usage(format!(
                 "a batch holds at most {} sequences, got {}",
                 Self::MAX,
-                examples.len()
+                before + examples.len()
             ))
             .remedy("Choose a smaller batch size."));
         }
@@ -82,9 +94,10 @@ impl Batch {
         let mut places = Vec::with_capacity(tokens);
         let mut offsets = Vec::with_capacity(examples.len() + 1);
         offsets.push(0);
-        for (sequence, example) in examples.iter().enumerate() {
+        let first_sequence = before as u32;
+        for (sequence, example) in (first_sequence..).zip(examples) {
             ids.extend_from_slice(&example.ids);
-            places.extend((0..example.ids.len()).map(|at| (sequence as u32) << 16 | at as u32));
+            places.extend((0..example.ids.len()).map(|at| sequence << 16 | at as u32));
             offsets.push(ids.len() as u32);
         }
         let labels = examples.iter().map(|example| example.label.unwrap_or(Self::NO_LABEL));
@@ -110,6 +123,7 @@ impl Batch {
             sorted_tokens,
             segments,
             segment_ids,
+            first_sequence,
         })
     }
 
@@ -126,36 +140,6 @@ impl Batch {
     /// How many different ids occur in it.
     pub fn distinct(&self) -> usize {
         self.segment_ids.len()
-    }
-}
-
-/// SplitMix64 (Steele, Lea and Flood, 2014): a counter that steps by the golden ratio, and a mixer.
-///
-/// It is written out here, and pinned by a test, because the order of an epoch must be the same on
-/// every platform and in every later version: a run is resumed and compared by its seed.
-pub struct SplitMix64(pub u64);
-
-impl SplitMix64 {
-    /// The next output.
-    pub fn word(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number in `0..bound`, every one equally likely: the high half of a 128-bit product, drawn
-    /// again in the few cases that would favour some numbers (Lemire, 2019).
-    pub fn below(&mut self, bound: u64) -> u64 {
-        // 2^64 mod bound: how many low halves have to be refused.
-        let refuse = bound.wrapping_neg() % bound;
-        loop {
-            let product = u128::from(self.word()) * u128::from(bound);
-            if product as u64 >= refuse {
-                return (product >> 64) as u64;
-            }
-        }
     }
 }
 

@@ -5,6 +5,6 @@ pub mod batch;
 pub mod dataset;
 pub mod tokenizer;
 
-pub use batch::{Batch, Encoded, SplitMix64, batches, epoch_order};
+pub use batch::{Batch, Encoded, batches, epoch_order};
 pub use dataset::{Dataset, Example, Split};
 pub use tokenizer::Tokenizer;

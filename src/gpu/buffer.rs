@@ -33,7 +33,7 @@ impl Reserved {
 }
 
 /// A copy on its way from the device to the host.
-pub struct Readback {
+pub(super) struct Readback {
     staging: Buffer,
     from: Option<Reserved>,
     arrived: mpsc::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
@@ -113,7 +113,7 @@ impl Device {
     ///
     /// # Errors
     /// Out of memory.
-    pub fn read_later(
+    pub(super) fn read_later(
         &self,
         encoder: &mut wgpu::CommandEncoder,
         buffer: &Buffer,
@@ -145,16 +145,9 @@ impl Device {
     /// Device loss, out of memory, or a mapping that failed.
     pub fn read<T: bytemuck::Pod>(&self, buffer: &Buffer, count: usize) -> Result<Vec<T>> {
         let bytes = (count * size_of::<T>()) as u64;
-        let mut encoder = self.encoder();
-        let readback = self.read_later(&mut encoder, buffer, bytes, &Reserved::default())?;
-        let submission = self.submit(encoder);
-        self.wait(Some(submission))?;
-        readback.take(count)
-    }
-
-    /// Records filling a buffer with zeros.
-    pub fn clear(&self, encoder: &mut wgpu::CommandEncoder, buffer: &Buffer) {
-        encoder.clear_buffer(&buffer.raw, 0, None);
+        let pending =
+            self.recorder().submit_and_read([(buffer, bytes, count)], &Reserved::default())?;
+        Ok(pending.wait(self)?.swap_remove(0))
     }
 }
 

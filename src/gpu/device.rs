@@ -2,6 +2,7 @@
 
 use super::adapter::{self, AdapterDescription};
 use super::memory::Memory;
+use super::recorder::Submission;
 use crate::error::{Advice, Error, Result};
 use crate::files;
 use sha2::{Digest, Sha256};
@@ -132,23 +133,14 @@ impl Device {
         }
     }
 
-    /// Starts recording commands.
-    pub fn encoder(&self) -> wgpu::CommandEncoder {
-        self.raw.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None })
-    }
-
-    /// Hands recorded commands to the device and returns at once.
-    pub fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
-        self.queue.submit([encoder.finish()])
-    }
-
     /// Waits until a submission, or everything submitted, is done.
     ///
     /// # Errors
     /// Device loss, and whatever else the device has reported.
-    pub fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
+    pub fn wait(&self, submission: Option<Submission>) -> Result<()> {
+        let submission_index = submission.map(|submission| submission.0);
         self.raw
-            .poll(wgpu::PollType::Wait { submission_index: submission, timeout: None })
+            .poll(wgpu::PollType::Wait { submission_index, timeout: None })
             .map_err(|why| Error::device(format!("waiting for the device: {why}")))?;
         self.check("waiting for the device")
     }

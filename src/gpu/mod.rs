@@ -1,16 +1,21 @@
 //! The only place that calls wgpu: adapters, the device, buffers, textures, pipelines.
 
+mod abilities;
 mod adapter;
 mod buffer;
 mod device;
 mod memory;
 mod pipeline;
 mod profiler;
+mod recorder;
 mod texture;
 
+pub use abilities::Abilities;
 pub use adapter::{AdapterDescription, adapters};
-pub use buffer::{Buffer, Readback, Reserved};
+pub use buffer::{Buffer, Reserved};
+use buffer::Readback;
 pub use device::Device;
 pub use pipeline::{Access, BindGroup, Pipeline, Resource};
 pub use profiler::Timestamps;
+pub use recorder::{Pass, Pending, Recorder, Submission};
 pub use texture::Texture;

@@ -28,12 +28,12 @@ pub enum Resource<'a> {
 /// A compiled kernel. Binding 0 is its parameters (uniform), the others are what it reads and writes,
 /// in the order of `accesses`.
 pub struct Pipeline {
-    raw: wgpu::ComputePipeline,
+    pub(super) raw: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
 }
 
 /// The buffers of one dispatch.
-pub struct BindGroup(wgpu::BindGroup);
+pub struct BindGroup(pub(super) wgpu::BindGroup);
 
 impl Device {
     /// Compiles a kernel whose entry point is `main`.
@@ -162,20 +162,6 @@ impl Device {
     /// Bytes between the parameters of one dispatch and those of the next: the alignment that
     /// every WebGPU device grants.
     pub const PARAMETER_STRIDE: u64 = 256;
-}
-
-impl Pipeline {
-    /// Records one dispatch.
-    pub fn dispatch(
-        &self,
-        pass: &mut wgpu::ComputePass<'_>,
-        buffers: &BindGroup,
-        workgroups: [u32; 3],
-    ) {
-        pass.set_pipeline(&self.raw);
-        pass.set_bind_group(0, &buffers.0, &[]);
-        pass.dispatch_workgroups(workgroups[0], workgroups[1], workgroups[2]);
-    }
 }
 
 fn buffer_layout(ty: wgpu::BufferBindingType) -> wgpu::BindingType {

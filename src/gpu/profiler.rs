@@ -42,15 +42,15 @@ impl Device {
     /// # Errors
     /// The device failed, or gave no times, as some do that promise to.
     pub fn passed(&self, timestamps: &Timestamps) -> Result<Vec<[f64; 2]>> {
-        let mut encoder = self.encoder();
+        let mut recorder = self.recorder();
         for (index, set) in timestamps.sets.iter().enumerate() {
             let first = index * PASSES_PER_SET;
             let count = (timestamps.passes - first).min(PASSES_PER_SET) as u32 * 2;
             // Whole sets of 32 KiB, so the offset keeps the 256 bytes that WebGPU wants.
             let offset = first as u64 * 16;
-            encoder.resolve_query_set(set, 0..count, &timestamps.resolved.raw, offset);
+            recorder.encoder.resolve_query_set(set, 0..count, &timestamps.resolved.raw, offset);
         }
-        self.submit(encoder);
+        recorder.submit();
         let ticks: Vec<u64> = self.read(&timestamps.resolved, timestamps.passes * 2)?;
         if ticks.contains(&0) {
             return Err(self.untimed());
@@ -69,7 +69,7 @@ impl Device {
 
 impl Timestamps {
     /// What a pass must be described with to be timed.
-    pub fn of(&self, pass: usize) -> wgpu::ComputePassTimestampWrites<'_> {
+    pub(super) fn of(&self, pass: usize) -> wgpu::ComputePassTimestampWrites<'_> {
         let within = (pass % PASSES_PER_SET) as u32 * 2;
         wgpu::ComputePassTimestampWrites {
             query_set: &self.sets[pass / PASSES_PER_SET],

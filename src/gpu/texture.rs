@@ -61,14 +61,15 @@ impl Device {
         let view = raw.create_view(&Default::default());
         Ok(Texture { raw, view, _allocation: Allocation::new(&self.memory, bytes) })
     }
+}
 
-    /// Records a copy of the first `bytes` of a buffer, rounded up to a texel, into a texture.
-    pub fn copy_to_texture(
+impl Texture {
+    /// Records a copy of the first `bytes` of a buffer, rounded up to a texel.
+    pub(super) fn copy_from(
         &self,
         encoder: &mut wgpu::CommandEncoder,
         buffer: &Buffer,
         bytes: u64,
-        texture: &Texture,
     ) {
         let rows = bytes / Texture::ROW_BYTES;
         let rest = (bytes % Texture::ROW_BYTES).div_ceil(16) as u32;
@@ -88,7 +89,7 @@ impl Device {
                 },
                 wgpu::TexelCopyTextureInfo {
                     origin: wgpu::Origin3d { x: 0, y: row as u32, z: 0 },
-                    ..texture.raw.as_image_copy()
+                    ..self.raw.as_image_copy()
                 },
                 size,
             );

@@ -6,19 +6,32 @@ use crate::error::Result;
 use crate::kernels::TensorId;
 use std::collections::HashMap;
 
+/// The gradient that reverse mode begins with: that of a tensor with respect to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seed {
+    /// 1, which the op of a loss takes for granted.
+    One,
+    /// A tensor of the same shape.
+    Tensor(TensorId),
+}
+
 /// Adds the gradient of `of` with respect to everything it depends on, and returns the gradients
-/// by tensor. `seed` is the gradient of `of` with itself (a tensor of its shape); a loss op that
-/// takes it as 1 needs none.
+/// by tensor.
 ///
 /// # Errors
 /// Shapes that do not fit, named by the op.
 pub fn gradients(
     graph: &mut Graph,
     of: TensorId,
-    seed: Option<TensorId>,
+    seed: Seed,
 ) -> Result<HashMap<TensorId, TensorId>> {
     let mut found: HashMap<TensorId, TensorId> = HashMap::new();
-    found.insert(of, seed.unwrap_or(of));
+    let seed = match seed {
+        // The op of a loss does not read it.
+        Seed::One => of,
+        Seed::Tensor(tensor) => tensor,
+    };
+    found.insert(of, seed);
     for index in (0..graph.nodes.len()).rev() {
         let doutputs: Vec<Option<TensorId>> =
             graph.nodes[index].outputs.iter().map(|output| found.get(output).copied()).collect();

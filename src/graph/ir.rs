@@ -1,10 +1,12 @@
 //! Tensors and nodes. An op is a function that checks shapes, adds its outputs, and leaves two
 //! closures behind: how it is lowered to commands, and how its gradient is built from other ops.
 
+use super::Role;
 use crate::error::{Error, Result};
+use crate::gpu::Abilities;
 use crate::kernels::matmul::{Transposition, Variant};
 use crate::kernels::tune::{Class, Tuning};
-use crate::kernels::{Command, Size, Sizes, Symbol, Target, TensorId};
+use crate::kernels::{Command, Element, Size, Sizes, TensorId};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -19,8 +21,7 @@ impl Shape {
     /// More than one symbolic dimension: no op makes such a tensor.
     pub fn elements(&self) -> Size {
         self.0.iter().fold(Size::from(1u32), |product, size| {
-            assert!(product.symbol.is_none() || size.symbol.is_none(), "two symbols in {self}");
-            Size { factor: product.factor * size.factor, symbol: product.symbol.or(size.symbol) }
+            product.product(*size).unwrap_or_else(|| panic!("two symbols in {self}"))
         })
     }
 }
@@ -38,11 +39,30 @@ impl<const N: usize> From<[Size; N]> for Shape {
     }
 }
 
+/// What a graph is built for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// Forward only: nothing is dropped, nothing is kept.
+    Inference,
+    /// Forward and backward: dropout strikes, and what the gradient needs is kept.
+    Training {
+        /// Keep only what lies between the boundaries of the graph, and compute the rest again.
+        recompute: bool,
+    },
+}
+
+impl Pass {
+    /// Whether there will be a gradient.
+    pub fn is_training(self) -> bool {
+        self != Self::Inference
+    }
+}
+
 /// Who fills a tensor, and how long it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Lives as long as the session, under its name: a weight, a moment, a constant.
-    Parameter,
+    /// Lives in the session's store, under its name and this role.
+    Parameter(Role),
     /// Given by the host at each step.
     Input,
     /// Made by an op within the step.
@@ -52,6 +72,7 @@ pub enum Kind {
 pub(super) struct Tensor {
     pub name: String,
     pub shape: Shape,
+    pub element: Element,
     pub kind: Kind,
 }
 
@@ -76,9 +97,9 @@ pub struct Lowering<'a> {
 }
 
 impl Lowering<'_> {
-    /// The kind of device that the commands are for.
-    pub fn target(&self) -> Target {
-        self.tuning.target
+    /// What the device that the commands are for can do.
+    pub fn abilities(&self) -> Abilities {
+        self.tuning.abilities
     }
 
     /// The variant for a product of these sizes.
@@ -87,7 +108,7 @@ impl Lowering<'_> {
         self.tuning.matmul(transposition, sizes, &self.largest)
     }
 
-    /// A tensor of so many 4-byte elements that lives only within the op.
+    /// A tensor of so many float32 that lives only within the op.
     pub fn scratch(&mut self, elements: Size) -> TensorId {
         (self.scratch)(elements)
     }
@@ -108,25 +129,37 @@ impl Graph {
         Self::default()
     }
 
-    fn tensor(&mut self, name: String, shape: Shape, kind: Kind) -> TensorId {
-        self.tensors.push(Tensor { name, shape, kind });
+    fn tensor(&mut self, name: &str, element: Element, shape: Shape, kind: Kind) -> TensorId {
+        self.tensors.push(Tensor { name: name.into(), shape, element, kind });
         TensorId(self.tensors.len() as u32 - 1)
     }
 
-    /// A tensor that the session keeps under this name.
+    /// A parameter in float32, which the session's store keeps under this name.
     pub fn parameter(&mut self, name: &str, sizes: &[u64]) -> TensorId {
         let shape = Shape(sizes.iter().map(|size| Size::from(*size)).collect());
-        self.tensor(name.into(), shape, Kind::Parameter)
+        self.tensor(name, Element::F32, shape, Kind::Parameter(Role::Weight))
     }
 
-    /// A tensor that the host gives at each step, of one 4-byte word per element.
-    pub fn input(&mut self, name: &str, shape: impl Into<Shape>) -> TensorId {
-        self.tensor(name.into(), shape.into(), Kind::Input)
+    /// The tensor that has another role to a parameter, of the same shape and element.
+    pub fn companion(&mut self, parameter: TensorId, role: Role) -> TensorId {
+        let Tensor { name, shape, element, .. } = &self.tensors[parameter.0 as usize];
+        let (name, shape, element) = (name.clone(), shape.clone(), *element);
+        self.tensor(&name, element, shape, Kind::Parameter(role))
     }
 
-    /// An output of the op that is being built.
+    /// A tensor that the host gives at each step.
+    pub fn input(&mut self, name: &str, element: Element, shape: impl Into<Shape>) -> TensorId {
+        self.tensor(name, element, shape.into(), Kind::Input)
+    }
+
+    /// An output, in float32, of the op that is being built.
     pub fn value(&mut self, name: &str, shape: impl Into<Shape>) -> TensorId {
-        self.tensor(name.into(), shape.into(), Kind::Value)
+        self.tensor(name, Element::F32, shape.into(), Kind::Value)
+    }
+
+    /// An output of words (bits, numbers) of the op that is being built.
+    pub fn words(&mut self, name: &str, shape: impl Into<Shape>) -> TensorId {
+        self.tensor(name, Element::U32, shape.into(), Kind::Value)
     }
 
     /// Adds a node: its outputs, and how it is lowered.
@@ -172,20 +205,13 @@ impl Graph {
         &self.tensors[tensor.0 as usize].shape
     }
 
-    /// All parameters, in the order in which they were made.
-    pub fn parameters(&self) -> impl Iterator<Item = TensorId> + '_ {
-        (0..self.tensors.len() as u32)
-            .map(TensorId)
-            .filter(|id| self.tensors[id.0 as usize].kind == Kind::Parameter)
-    }
-
     /// The two sizes of a matrix whose columns do not depend on the batch.
     ///
     /// # Errors
     /// Another number of dimensions, or symbolic columns: names the op, the tensor and its shape.
     pub fn matrix(&self, op: &str, tensor: TensorId) -> Result<(Size, u32)> {
         match *self.shape(tensor).0.as_slice() {
-            [rows, Size { factor, symbol: None }] if factor <= u64::from(u32::MAX) => {
+            [rows, Size { factor, symbol: None, .. }] if factor <= u64::from(u32::MAX) => {
                 Ok((rows, factor as u32))
             }
             _ => Err(Error::internal(format!(
@@ -210,10 +236,5 @@ impl Graph {
             self.name(tensor),
             self.shape(tensor)
         )))
-    }
-
-    /// The largest dimension of a tensor along a symbol, for error messages and tests.
-    pub fn symbol(&self, tensor: TensorId) -> Option<Symbol> {
-        self.shape(tensor).elements().symbol
     }
 }

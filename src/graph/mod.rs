@@ -1,18 +1,20 @@
 //! The graph of a computation: tensors with symbolic sizes, ops, reverse-mode gradients, a plan of
-//! commands and memory, and the executor that runs it. Knows no model.
+//! commands and memory, and the program that runs it. Knows no particular model.
 
-mod attention_bench;
-mod executor;
 mod grad;
 mod ir;
 pub mod ops;
 mod plan;
+mod planned;
+mod program;
 mod recompute;
-mod tuner;
+mod session;
+mod store;
 
-pub use attention_bench::AttentionBench;
-pub use executor::{Executor, Pending, Session, Timing};
-pub use grad::gradients;
-pub use ir::{Graph, Kind, Lowering, Shape};
-pub use plan::{Place, Plan};
-pub use tuner::{ProductBench, tune};
+pub use grad::{Seed, gradients};
+pub use ir::{Graph, Kind, Lowering, Pass, Shape};
+pub use plan::Plan;
+pub use planned::{Place, Planned};
+pub use program::{Program, Step, Timing};
+pub use session::Session;
+pub use store::{Role, Store};

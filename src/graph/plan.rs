@@ -5,44 +5,18 @@
 //! fullest moment.
 
 use super::ir::{Graph, Kind, Lowering, Shape};
+use super::planned::{Place, Planned, operations, texels, touched, writes};
 use super::recompute::recompute;
 use crate::error::{Advice, Error, Result};
 use crate::gpu::{Access, Device, Texture};
 use crate::kernels::tune::{Class, Tuning};
-use crate::kernels::{Command, Size, Sizes, TensorId};
+use crate::kernels::{Command, Element, Size, Sizes, TensorId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Range;
 
-/// Where a tensor lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// In a buffer of the session, found by its name.
-    Session,
-    /// In a buffer that the host writes at each step.
-    Input,
-    /// In a shared slot.
-    Slot(usize),
-    /// Nowhere: no command touches it.
-    Nowhere,
-}
-
-/// A tensor of a plan.
-#[derive(Debug, Clone)]
-pub struct Planned {
-    /// Its name in the graph.
-    pub name: String,
-    /// Its shape.
-    pub shape: Shape,
-    /// Where it lies.
-    pub place: Place,
-}
-
-impl Planned {
-    /// A tensor that is made a second time.
-    pub(super) fn again(&self) -> Self {
-        Self { name: format!("{} (again)", self.name), ..self.clone() }
-    }
-}
+/// A command with the name of its op.
+type Named = (&'static str, Command);
 
 /// What one step does, and in which memory.
 #[derive(Debug, Clone)]
@@ -59,13 +33,15 @@ pub struct Plan {
     pub copies: Vec<Vec<(TensorId, usize)>>,
     /// The matrix products in it.
     pub products: BTreeSet<Class>,
+    /// The tensors that come back to the host after a step.
+    pub outputs: Vec<TensorId>,
     /// The largest batch that it has room for.
     pub largest: Sizes,
 }
 
 impl Plan {
-    /// Lowers a graph to the kernels that suit a device, for batches up to a size. `outputs` are tensors that will be
-    /// read after a step: they keep their memory to its end.
+    /// Lowers a graph to the kernels that suit a device, for batches up to a size. `outputs` are the
+    /// tensors that come back to the host after a step.
     ///
     /// # Errors
     /// A tensor of 2³² elements or more.
@@ -75,56 +51,10 @@ impl Plan {
         largest: Sizes,
         outputs: &[TensorId],
     ) -> Result<Self> {
-        let tuning = kernels.into();
-        let mut tensors: Vec<Planned> = graph
-            .tensors
-            .iter()
-            .map(|tensor| Planned {
-                name: tensor.name.clone(),
-                shape: tensor.shape.clone(),
-                place: match tensor.kind {
-                    Kind::Parameter => Place::Session,
-                    Kind::Input => Place::Input,
-                    Kind::Value => Place::Nowhere,
-                },
-            })
-            .collect();
-        let mut commands = Vec::new();
-        let mut products = BTreeSet::new();
-        let mut starts = Vec::new(); // of each node, among the commands
-        for node in &graph.nodes {
-            let mut scratch = |elements: Size| {
-                tensors.push(Planned {
-                    name: format!("scratch of {}", node.op),
-                    shape: Shape(vec![elements]),
-                    place: Place::Nowhere,
-                });
-                TensorId(tensors.len() as u32 - 1)
-            };
-            let mut lowering = Lowering {
-                tuning: &tuning,
-                largest,
-                products: &mut products,
-                scratch: &mut scratch,
-            };
-            let lowered = (node.lower)(&mut lowering);
-            starts.push(commands.len());
-            commands.extend(lowered.into_iter().map(|command| (node.op, command)));
-        }
-        let segments: Vec<_> = graph
-            .boundaries
-            .windows(2)
-            // Backward begins with the last segment: it is wanted at once.
-            .rev()
-            .skip(1)
-            .rev()
-            .filter_map(|ends| Some(*starts.get(ends[0])?..*starts.get(ends[1])?))
-            .collect();
-        let made = |tensor: &Planned| tensor.place == Place::Nowhere;
-        // After the last boundary there is only the head: backward begins in there.
-        let last = graph.boundaries.last().and_then(|node| starts.get(*node).copied());
-        let backward = last.unwrap_or(commands.len());
-        let commands = recompute(&mut tensors, commands, &segments, backward, made);
+        let Lowered { mut tensors, commands, products, starts } =
+            lower(graph, &kernels.into(), largest);
+        let (segments, backward) = segments(graph, &starts, commands.len());
+        let commands = recompute(&mut tensors, commands, &segments, backward);
         for tensor in &tensors {
             let elements = tensor.shape.elements().at(&largest);
             if elements >= 1 << 32 {
@@ -136,18 +66,10 @@ impl Plan {
             }
         }
         let slots = place(&mut tensors, &commands, &largest, outputs);
-        let mut textures: Vec<u64> = Vec::new();
+        let textures = textures(&tensors, &commands, &largest);
         let copies = copies(&commands);
-        for (_, command) in &commands {
-            for (number, tensor) in texels(command).enumerate() {
-                let wanted = bytes(&tensors[tensor.0 as usize], &largest);
-                match textures.get_mut(number) {
-                    Some(room) => *room = wanted.max(*room),
-                    None => textures.push(wanted),
-                }
-            }
-        }
-        Ok(Self { tensors, commands, slots, textures, copies, products, largest })
+        let outputs = outputs.to_vec();
+        Ok(Self { tensors, commands, slots, textures, copies, products, outputs, largest })
     }
 
     /// The tensor of that name.
@@ -156,32 +78,49 @@ impl Plan {
         position.map(|position| TensorId(position as u32))
     }
 
-    /// Bytes of a tensor at the largest batch.
+    /// A tensor of the plan.
+    pub fn planned(&self, tensor: TensorId) -> &Planned {
+        &self.tensors[tensor.0 as usize]
+    }
+
+    /// Bytes of the buffer that a tensor lies in.
     pub fn bytes(&self, tensor: TensorId) -> u64 {
-        bytes(&self.tensors[tensor.0 as usize], &self.largest)
+        self.planned(tensor).room(&self.largest)
     }
 
-    /// Bytes of everything that lies in a place of this kind: slots (with the textures), inputs or the
-    /// session.
-    pub fn total_bytes(&self, wanted: Place) -> u64 {
-        match wanted {
-            Place::Slot(_) => {
-                let textures = self.textures.iter().map(|bytes| Texture::taken(*bytes));
-                self.slots.iter().copied().chain(textures).sum()
-            }
-            _ => self
-                .tensors
-                .iter()
-                .filter(|tensor| tensor.place == wanted)
-                .map(|tensor| bytes(tensor, &self.largest))
-                .sum(),
-        }
+    /// Bytes of the slots and textures: what is made within a step.
+    pub fn made_bytes(&self) -> u64 {
+        let textures = self.textures.iter().map(|bytes| Texture::taken(*bytes));
+        self.slots.iter().copied().chain(textures).sum()
     }
 
-    /// Bytes that an executor of this plan allocates, besides what it shares with others by name.
-    pub fn own_bytes(&self) -> u64 {
+    /// Bytes of what the session's store keeps.
+    pub fn stored_bytes(&self) -> u64 {
+        self.bytes_where(|place| matches!(place, Place::Stored(_)))
+    }
+
+    /// Bytes of what the host writes at each step.
+    pub fn input_bytes(&self) -> u64 {
+        self.bytes_where(|place| place == Place::Input)
+    }
+
+    fn bytes_where(&self, wanted: impl Fn(Place) -> bool) -> u64 {
+        let tensors = self.tensors.iter().filter(|tensor| wanted(tensor.place));
+        tensors.map(|tensor| tensor.room(&self.largest)).sum()
+    }
+
+    /// Bytes that a program of this plan allocates, besides what the store keeps, with room for the
+    /// outputs of so many steps that are under way at a time.
+    pub fn own_bytes(&self, under_way: usize) -> u64 {
         let parameters = Device::PARAMETER_STRIDE * self.commands.len().max(1) as u64;
-        self.total_bytes(Place::Slot(0)) + self.total_bytes(Place::Input) + parameters
+        let (count, bytes) = self.read_backs(under_way);
+        self.made_bytes() + self.input_bytes() + parameters + count as u64 * bytes
+    }
+
+    /// How many outputs are on their way to the host at a time, and the bytes of the largest.
+    pub(super) fn read_backs(&self, under_way: usize) -> (usize, u64) {
+        let largest = self.outputs.iter().map(|output| self.bytes(*output)).max().unwrap_or(0);
+        (under_way * self.outputs.len(), largest)
     }
 
     /// Floating-point operations of the matrix products and attention at a batch of these sizes.
@@ -197,9 +136,8 @@ impl Plan {
     /// Bytes that a command cannot but move at a batch of these sizes: each tensor that it binds once,
     /// and twice where it is changed in place.
     pub fn moved_bytes(&self, command: &Command, sizes: &Sizes) -> u64 {
-        let elements = |id: &TensorId| self.tensors[id.0 as usize].shape.elements().at(sizes);
         match command {
-            Command::Clear(tensor) => 4 * elements(tensor),
+            Command::Clear(tensor) => self.planned(*tensor).bytes(sizes),
             Command::Launch(launch) => {
                 let bound = &launch.buffers;
                 let moved = |(index, (id, access)): (usize, &(TensorId, Access))| {
@@ -207,9 +145,13 @@ impl Plan {
                     if bound[..index].iter().any(|(before, _)| before == id) {
                         return 0;
                     }
+                    let planned = self.planned(*id);
                     let partly = launch.partly.iter().find(|(of, _)| of == id);
-                    let count = partly.map_or_else(|| elements(id), |(_, size)| size.at(sizes));
-                    count * if *access == Access::Update { 8 } else { 4 }
+                    let bytes = partly.map_or_else(
+                        || planned.bytes(sizes),
+                        |(_, size)| size.at(sizes) * planned.element.bytes(),
+                    );
+                    if *access == Access::Update { 2 * bytes } else { bytes }
                 };
                 bound.iter().enumerate().map(moved).sum()
             }
@@ -217,37 +159,85 @@ impl Plan {
     }
 }
 
-/// Floating-point operations of a command, where it counts them.
-pub(super) fn operations(command: &Command, sizes: &Sizes) -> u64 {
-    match command {
-        Command::Launch(launch) if !launch.operations.is_empty() => {
-            launch.operations.iter().map(|size| size.at(sizes)).product()
-        }
-        _ => 0,
-    }
+/// A graph in commands, before memory is planned.
+struct Lowered {
+    tensors: Vec<Planned>,
+    commands: Vec<Named>,
+    products: BTreeSet<Class>,
+    /// Where each node's commands begin.
+    starts: Vec<usize>,
 }
 
-fn bytes(tensor: &Planned, largest: &Sizes) -> u64 {
-    // Offsets have an end: one word more than there are sentences.
-    let end = u64::from(tensor.place == Place::Input);
-    // Kernels may read and write the last vec4 as a whole.
-    ((tensor.shape.elements().at(largest) + end) * 4).max(4).next_multiple_of(16)
-}
-
-/// The tensors that a command reads as texels, in the order of its bindings.
-fn texels(command: &Command) -> impl Iterator<Item = TensorId> {
-    let bound = match command {
-        Command::Clear(_) => &[],
-        Command::Launch(launch) => launch.buffers.as_slice(),
+fn lower(graph: &Graph, tuning: &Tuning, largest: Sizes) -> Lowered {
+    let planned = |tensor: &super::ir::Tensor| Planned {
+        name: tensor.name.clone(),
+        shape: tensor.shape.clone(),
+        element: tensor.element,
+        place: match tensor.kind {
+            Kind::Parameter(role) => Place::Stored(role),
+            Kind::Input => Place::Input,
+            Kind::Value => Place::Nowhere,
+        },
     };
-    bound.iter().filter(|(_, access)| *access == Access::Texels).map(|(tensor, _)| *tensor)
+    let mut tensors: Vec<Planned> = graph.tensors.iter().map(planned).collect();
+    let mut commands = Vec::new();
+    let mut products = BTreeSet::new();
+    let mut starts = Vec::new();
+    for node in &graph.nodes {
+        let mut scratch = |elements: Size| {
+            tensors.push(Planned {
+                name: format!("scratch of {}", node.op),
+                shape: Shape(vec![elements]),
+                element: Element::F32,
+                place: Place::Nowhere,
+            });
+            TensorId(tensors.len() as u32 - 1)
+        };
+        let mut lowering =
+            Lowering { tuning, largest, products: &mut products, scratch: &mut scratch };
+        let lowered = (node.lower)(&mut lowering);
+        starts.push(commands.len());
+        commands.extend(lowered.into_iter().map(|command| (node.op, command)));
+    }
+    Lowered { tensors, commands, products, starts }
+}
+
+/// The commands of each segment that is computed again in backward, and where backward begins.
+fn segments(graph: &Graph, starts: &[usize], end: usize) -> (Vec<Range<usize>>, usize) {
+    let start = |node: usize| starts.get(node).copied();
+    let boundaries = &graph.boundaries;
+    let segments = boundaries
+        .windows(2)
+        // Backward begins with the last segment: it is wanted at once.
+        .take(boundaries.len().saturating_sub(2))
+        .filter_map(|ends| Some(start(ends[0])?..start(ends[1])?))
+        .collect();
+    // After the last boundary there is only the head: backward begins in there.
+    let backward = boundaries.last().and_then(|node| start(*node)).unwrap_or(end);
+    (segments, backward)
+}
+
+/// Bytes that each texture must hold: the first holds the first tensor that a launch reads as texels,
+/// and so on.
+fn textures(tensors: &[Planned], commands: &[Named], largest: &Sizes) -> Vec<u64> {
+    let mut textures: Vec<u64> = Vec::new();
+    for (_, command) in commands {
+        for (number, tensor) in texels(command).enumerate() {
+            let wanted = tensors[tensor.0 as usize].room(largest);
+            match textures.get_mut(number) {
+                Some(room) => *room = wanted.max(*room),
+                None => textures.push(wanted),
+            }
+        }
+    }
+    textures
 }
 
 /// The copies to textures that commands need. What a texture holds from a former command is not copied
 /// again as long as nothing has changed it.
-fn copies(commands: &[(&'static str, Command)]) -> Vec<Vec<(TensorId, usize)>> {
+fn copies(commands: &[Named]) -> Vec<Vec<(TensorId, usize)>> {
     let mut held: Vec<Option<TensorId>> = Vec::new();
-    let mut of_command = |(_, command): &(&'static str, Command)| {
+    let mut of_command = |(_, command): &Named| {
         let mut needed = Vec::new();
         for (number, tensor) in texels(command).enumerate() {
             held.resize(held.len().max(number + 1), None);
@@ -265,30 +255,12 @@ fn copies(commands: &[(&'static str, Command)]) -> Vec<Vec<(TensorId, usize)>> {
     commands.iter().map(&mut of_command).collect()
 }
 
-/// Whether a command leaves something new in a tensor.
-pub(super) fn writes(command: &Command, tensor: TensorId) -> bool {
-    match command {
-        Command::Clear(cleared) => *cleared == tensor,
-        Command::Launch(launch) => launch
-            .buffers
-            .iter()
-            .any(|(id, access)| *id == tensor && matches!(access, Access::Write | Access::Update)),
-    }
-}
-
-pub(super) fn touched(command: &Command) -> Vec<TensorId> {
-    match command {
-        Command::Clear(tensor) => vec![*tensor],
-        Command::Launch(launch) => launch.buffers.iter().map(|(tensor, _)| *tensor).collect(),
-    }
-}
-
 /// Gives every tensor made within the step a slot; returns the slots' sizes. The largest tensors choose
 /// first, each the smallest slot whose tensors are never alive with it, so that a small tensor that
 /// lives long does not keep the place of a large one ("greedy by size", Pisarchyk and Lee, 2020).
 fn place(
     tensors: &mut [Planned],
-    commands: &[(&'static str, Command)],
+    commands: &[Named],
     largest: &Sizes,
     outputs: &[TensorId],
 ) -> Vec<u64> {
@@ -308,7 +280,7 @@ fn place(
     }
     let mut order: Vec<(u64, TensorId, (usize, usize))> = lives
         .into_iter()
-        .map(|(tensor, life)| (bytes(&tensors[tensor.0 as usize], largest), tensor, life))
+        .map(|(tensor, life)| (tensors[tensor.0 as usize].room(largest), tensor, life))
         .collect();
     order.sort_by_key(|(size, tensor, _)| (std::cmp::Reverse(*size), *tensor));
     let mut slots: Vec<(u64, Vec<(usize, usize)>)> = Vec::new();
@@ -336,7 +308,7 @@ impl fmt::Display for Plan {
         let tensor = |id: &TensorId| {
             let planned = &self.tensors[id.0 as usize];
             let place = match planned.place {
-                Place::Session => "session".into(),
+                Place::Stored(role) => role.to_string(),
                 Place::Input => "input".into(),
                 Place::Slot(slot) => format!("slot {slot}"),
                 Place::Nowhere => "nowhere".into(),

@@ -7,7 +7,7 @@
 //! segment's activations (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016); the forward
 //! pass is paid twice.
 
-use super::plan::{Planned, touched, writes};
+use super::planned::{Planned, touched, writes};
 use crate::kernels::{Command, TensorId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -29,13 +29,12 @@ fn renamed(command: &Command, names: &HashMap<TensorId, TensorId>) -> Command {
 }
 
 /// Repeats the commands of each segment (a range of `commands`) where a command from `backward` on first
-/// wants what the segment made. `made` says which tensors are made within the step.
+/// wants what the segment made.
 pub(super) fn recompute(
     tensors: &mut Vec<Planned>,
     commands: Vec<Named>,
     segments: &[Range<usize>],
     backward: usize,
-    made: impl Fn(&Planned) -> bool,
 ) -> Vec<Named> {
     // What each segment makes, and what forward wants of it elsewhere, which is kept.
     // Ordered, so that a plan is the same in every process.
@@ -43,7 +42,7 @@ pub(super) fn recompute(
     for (number, segment) in segments.iter().enumerate() {
         for (_, command) in &commands[segment.clone()] {
             for tensor in touched(command) {
-                if made(&tensors[tensor.0 as usize]) && writes(command, tensor) {
+                if tensors[tensor.0 as usize].is_made() && writes(command, tensor) {
                     of_segment.entry(tensor).or_insert(number);
                 }
             }

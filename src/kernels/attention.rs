@@ -1,29 +1,12 @@
 //! Block-sparse attention over a mask, and its gradients.
 
+use super::Heads;
 use super::mask::Mask;
 use super::pointwise::Dropout;
 use super::{
-    Command, Count, Grid, Launch, Shader, Size, Symbol, Target, TensorId, Word, shader, texels,
+    Command, Count, Grid, Launch, Shader, Size, Symbol, TensorId, Word, shader, texels,
 };
-use crate::gpu::Access;
-
-/// The heads of an attention layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heads {
-    /// How many.
-    pub count: u32,
-    /// Components of each.
-    pub dim: u32,
-}
-
-impl Heads {
-    /// Fixes the head's size in a shader that has it in registers, as `vec4`.
-    pub(super) fn fix(self, shader: Shader) -> Shader {
-        shader
-            .with("HEAD_DIM", format!("{}u", self.dim))
-            .with("QUADS", format!("{}u", self.dim.div_ceil(4)))
-    }
-}
+use crate::gpu::{Abilities, Access};
 
 fn specialise(shader: Shader, heads: Heads, mask: &Mask, dropout: Option<Dropout>) -> Shader {
     heads
@@ -47,11 +30,6 @@ fn parameters(heads: Heads, mask: &Mask, dropout: Option<Dropout>) -> Vec<Word> 
     words
 }
 
-/// Whether the kernels for CPU adapters are taken: those read whole texels, and whole vectors of rows.
-fn streams(target: Target, heads: Heads, mask: &Mask) -> bool {
-    target == Target::Cpu && heads.dim.is_multiple_of(4) && mask.block.is_multiple_of(8)
-}
-
 /// `factor` operations for each component, head and pair of tokens. Blocks count as full, and all pairs
 /// as visited: what a mask leaves out is known only on the device.
 fn operations(heads: Heads, mask: &Mask, factor: u64) -> [Size; 3] {
@@ -65,7 +43,7 @@ fn grid(heads: Heads) -> Grid {
 
 /// `out [tokens, heads · dim]` and `log_sum_exp [heads, tokens]` from `qkv [tokens, 3 · heads · dim]`.
 pub fn forward(
-    target: Target,
+    abilities: Abilities,
     heads: Heads,
     dropout: Option<Dropout>,
     mask: &Mask,
@@ -73,7 +51,7 @@ pub fn forward(
     out: TensorId,
     log_sum_exp: TensorId,
 ) -> Command {
-    let (shader, access) = if streams(target, heads, mask) {
+    let (shader, access) = if heads.stream(abilities, mask.block) {
         (texels(shader!("attention_forward_streaming")), Access::Texels)
     } else {
         (shader!("attention_forward"), Access::Read)
@@ -112,7 +90,7 @@ pub struct Backward {
 
 /// The gradient of query, key and value.
 pub fn backward(
-    target: Target,
+    abilities: Abilities,
     heads: Heads,
     dropout: Option<Dropout>,
     mask: &Mask,
@@ -127,7 +105,7 @@ pub fn backward(
     .read(tensors.out)
     .read(tensors.dout)
     .write(tensors.delta);
-    let streaming = streams(target, heads, mask);
+    let streaming = heads.stream(abilities, mask.block);
     let access = if streaming { Access::Texels } else { Access::Read };
     let walk = |shader: Shader, factor: u64| {
         let shader = specialise(shader, heads, mask, dropout);

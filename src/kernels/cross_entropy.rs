@@ -1,4 +1,4 @@
-//! Softmax cross-entropy, averaged over the sentences of a batch, and its gradient.
+//! Softmax cross-entropy, summed over the sentences of a batch, and its gradient.
 
 use super::{Command, Count, Grid, Launch, Symbol, TensorId, shader};
 

@@ -1,6 +1,6 @@
 //! The hidden state of each sentence's first token, and its gradient.
 
-use super::{Command, Count, Grid, Launch, Size, Symbol, TensorId, shader};
+use super::{Command, Count, Grid, Launch, Scalar, Size, Symbol, TensorId, Word, shader};
 
 fn elementwise(symbol: Symbol, columns: u32) -> Grid {
     Grid::Linear(Count::new(Size::from(symbol).times(u64::from(columns)), 64))
@@ -20,7 +20,8 @@ pub fn forward(columns: u32, x: TensorId, offsets: TensorId, y: TensorId) -> Com
 
 /// `dx [tokens, columns]` from `dy [sequences, columns]`.
 pub fn backward(columns: u32, dy: TensorId, places: TensorId, dx: TensorId) -> Command {
-    let parameters = vec![Symbol::Tokens.into(), columns.into()];
+    let first = Word::Step(Scalar::FirstSentence);
+    let parameters = vec![Symbol::Tokens.into(), columns.into(), first];
     let grid = elementwise(Symbol::Tokens, columns);
     Command::Launch(
         Launch::new(shader!("first_token_backward"), parameters, grid)

@@ -1,134 +1,10 @@
 //! What a launch is: a shader with its constants fixed, buffers, parameters and a number of
-//! workgroups, all plain data. Sizes that change from batch to batch are symbols until a step binds
-//! them, so a plan is made once and printed, counted and tested without a device.
+//! workgroups, all plain data.
 
+use super::{Size, Sizes};
 use crate::gpu::Access;
 use std::fmt;
 use std::sync::Arc;
-
-/// A size that a batch decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Symbol {
-    /// Tokens in the packed stream.
-    Tokens,
-    /// Sentences.
-    Sequences,
-    /// Distinct word ids.
-    Distinct,
-    /// Blocks of the mask: up to 16 tokens each, or what the policy says.
-    Blocks,
-    /// Pairs of blocks of one sentence.
-    Pairs,
-    /// Pairs of blocks that a mask known on the host visits, where it has bits.
-    BitPairs,
-    /// Words of one head's visits.
-    Visits,
-}
-
-/// The sizes of one batch, or the largest that a plan has room for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Sizes {
-    /// Tokens in the packed stream.
-    pub tokens: u32,
-    /// Sentences.
-    pub sequences: u32,
-    /// Distinct word ids.
-    pub distinct: u32,
-    /// Blocks of the mask: up to 16 tokens each, or what the policy says.
-    pub blocks: u32,
-    /// Pairs of blocks of one sentence.
-    pub pairs: u32,
-    /// Pairs of blocks that a mask known on the host visits, where it has bits.
-    pub bit_pairs: u32,
-    /// Words of one head's visits.
-    pub visits: u32,
-    /// Tokens of the longest sentence.
-    pub longest: u32,
-}
-
-impl Sizes {
-    fn of(&self, symbol: Symbol) -> u64 {
-        u64::from(match symbol {
-            Symbol::Tokens => self.tokens,
-            Symbol::Sequences => self.sequences,
-            Symbol::Distinct => self.distinct,
-            Symbol::Blocks => self.blocks,
-            Symbol::Pairs => self.pairs,
-            Symbol::BitPairs => self.bit_pairs,
-            Symbol::Visits => self.visits,
-        })
-    }
-
-    /// The larger of each size.
-    pub fn max(self, other: Self) -> Self {
-        Self {
-            tokens: self.tokens.max(other.tokens),
-            sequences: self.sequences.max(other.sequences),
-            distinct: self.distinct.max(other.distinct),
-            blocks: self.blocks.max(other.blocks),
-            pairs: self.pairs.max(other.pairs),
-            bit_pairs: self.bit_pairs.max(other.bit_pairs),
-            visits: self.visits.max(other.visits),
-            longest: self.longest.max(other.longest),
-        }
-    }
-}
-
-/// `factor`, or `factor · symbol`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Size {
-    /// The number, or what the symbol is multiplied with.
-    pub factor: u64,
-    /// The symbol, if the size depends on the batch.
-    pub symbol: Option<Symbol>,
-}
-
-impl Size {
-    /// Its value for a batch.
-    pub fn at(self, sizes: &Sizes) -> u64 {
-        self.factor * self.symbol.map_or(1, |symbol| sizes.of(symbol))
-    }
-
-    /// A multiple of it.
-    pub fn times(self, factor: u64) -> Self {
-        Self { factor: self.factor * factor, ..self }
-    }
-
-    /// The number, if it depends on no batch.
-    pub fn fixed(self) -> Option<u64> {
-        self.symbol.is_none().then_some(self.factor)
-    }
-}
-
-impl From<Symbol> for Size {
-    fn from(symbol: Symbol) -> Self {
-        Self { factor: 1, symbol: Some(symbol) }
-    }
-}
-
-impl From<u64> for Size {
-    fn from(factor: u64) -> Self {
-        Self { factor, symbol: None }
-    }
-}
-
-impl From<u32> for Size {
-    fn from(factor: u32) -> Self {
-        u64::from(factor).into()
-    }
-}
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.factor, self.symbol) {
-            (factor, None) => write!(f, "{factor}"),
-            (1, Some(symbol)) => write!(f, "{}", format!("{symbol:?}").to_lowercase()),
-            (factor, Some(symbol)) => {
-                write!(f, "{factor}·{}", format!("{symbol:?}").to_lowercase())
-            }
-        }
-    }
-}
 
 /// A number that the host gives anew at each step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -143,10 +19,14 @@ pub enum Scalar {
     LearningRate,
     /// 1 - βᵗ for this β and the step t.
     Correction(f32),
+    /// Sentences of the whole step, which losses and gradients are divided by.
+    Sentences,
+    /// Number within the whole step of the first sentence of a batch.
+    FirstSentence,
 }
 
 /// The scalars of one step.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Scalars {
     /// The run's seed, from which dropout is drawn.
     pub seed: u64,
@@ -154,6 +34,17 @@ pub struct Scalars {
     pub step: u32,
     /// The learning rate.
     pub learning_rate: f32,
+    /// Sentences of the whole step, which losses and gradients are divided by.
+    pub sentences: u32,
+    /// Number within the whole step of the first sentence of this batch: a step may be computed in
+    /// parts.
+    pub first_sentence: u32,
+}
+
+impl Default for Scalars {
+    fn default() -> Self {
+        Self { seed: 0, step: 0, learning_rate: 0.0, sentences: 1, first_sentence: 0 }
+    }
 }
 
 /// One 32-bit word of a kernel's parameters.
@@ -182,6 +73,8 @@ impl Word {
                 let power = f64::from(beta).powi(scalars.step as i32);
                 ((1.0 - power) as f32).to_bits()
             }
+            Self::Step(Scalar::Sentences) => scalars.sentences,
+            Self::Step(Scalar::FirstSentence) => scalars.first_sentence,
         }
     }
 }

@@ -1,15 +1,15 @@
 //! LayerNorm of a sum, and its gradients.
 
 use super::pointwise::Dropout;
-use super::{Command, Count, Grid, Launch, Size, Target, TensorId, Word, shader, texels};
-use crate::gpu::Access;
+use super::{Command, Count, Grid, Launch, Size, TensorId, Word, shader, texels};
+use crate::gpu::{Abilities, Access};
 
 /// Dropout of what is normalized, and `[rows]`, by which it tells rows apart.
 pub type Dropped = (Dropout, TensorId);
 
 /// Whether the kernels for CPU adapters are taken, which read whole texels.
-fn streams(target: Target, columns: u32) -> bool {
-    target == Target::Cpu && columns.is_multiple_of(4)
+fn streams(abilities: Abilities, columns: u32) -> bool {
+    abilities.streaming && columns.is_multiple_of(4)
 }
 
 fn words(dropped: Option<Dropped>) -> [Word; 5] {
@@ -39,13 +39,13 @@ pub struct Forward {
 
 /// `y = LayerNorm(dropout(x) + residual)`.
 pub fn forward(
-    target: Target,
+    abilities: Abilities,
     rows: Size,
     columns: u32,
     epsilon: f32,
     tensors: Forward,
 ) -> Command {
-    let (shader, access, grid) = if streams(target, columns) {
+    let (shader, access, grid) = if streams(abilities, columns) {
         let shader = texels(shader!("layer_norm_forward_streaming"));
         (shader, Access::Texels, Grid::Linear(Count::new(rows, 8)))
     } else {
@@ -89,8 +89,8 @@ pub struct Backward {
 }
 
 /// The gradient with respect to the sum, and to the part of it that was dropped from.
-pub fn backward(target: Target, rows: Size, columns: u32, tensors: Backward) -> Command {
-    let (shader, access, grid) = if streams(target, columns) {
+pub fn backward(abilities: Abilities, rows: Size, columns: u32, tensors: Backward) -> Command {
+    let (shader, access, grid) = if streams(abilities, columns) {
         let shader = texels(shader!("layer_norm_backward_streaming"));
         (shader, Access::Texels, Grid::Linear(Count::new(rows, 8)))
     } else {

@@ -1,11 +1,11 @@
 //! The mask on the device, and the kernels by which a rule makes it from query and key.
 
-use super::attention::Heads;
 use super::{
-    Command, Count, Grid, Launch, Scalar, Size, Sizes, Symbol, Target, TensorId, Word, shader,
+    Heads,
+    Command, Count, Grid, Launch, Scalar, Size, Sizes, Symbol, TensorId, Word, shader,
     texels,
 };
-use crate::gpu::Access;
+use crate::gpu::{Abilities, Access};
 
 /// A block mask as the attention kernels read it; see [`crate::sparsity::BlockMask`].
 #[derive(Debug, Clone, Copy)]
@@ -71,10 +71,10 @@ impl Room {
     }
 
     /// Room for row top-k on batches up to a size.
-    pub fn for_rows(target: Target, heads: Heads, block: u32, largest: &Sizes) -> Self {
+    pub fn for_rows(abilities: Abilities, heads: Heads, block: u32, largest: &Sizes) -> Self {
         let items = u64::from(largest.blocks) * u64::from(heads.count);
         // A CPU has some tens of threads, and keeps fewer scores nearer.
-        let most = if target == Target::Cpu { 256 } else { u64::MAX };
+        let most = if abilities.streaming { 256 } else { u64::MAX };
         Self::new(largest.longest, block, 1, items, most)
     }
 
@@ -98,14 +98,13 @@ impl Room {
 
 /// Row top-k: `bits [heads, pairs · block]`, with `scores` as large as the room says.
 pub fn topk(
-    target: Target,
+    abilities: Abilities,
     heads: Heads,
     block: u32,
     room: Room,
     [qkv, blocks, scores, bits]: [TensorId; 4],
 ) -> Command {
-    let streams = target == Target::Cpu && heads.dim.is_multiple_of(4) && block.is_multiple_of(8);
-    let (shader, access) = match streams {
+    let (shader, access) = match heads.stream(abilities, block) {
         true => (texels(shader!("mask_topk_streaming")), Access::Texels),
         false => (shader!("mask_topk"), Access::Read),
     };
@@ -183,7 +182,7 @@ mod tests {
         let words = |length: u32| {
             let largest =
                 Sizes { blocks: length / 16, longest: length, tokens: length, ..Sizes::default() };
-            let rows = Room::for_rows(Target::Gpu, heads, 16, &largest).words().factor;
+            let rows = Room::for_rows(Abilities::GPU, heads, 16, &largest).words().factor;
             let blocks = Room::for_blocks(heads, 16, &largest).words().factor;
             [rows * 4, blocks * 4]
         };
@@ -199,7 +198,7 @@ mod tests {
     fn a_batch_smaller_than_planned_for_never_needs_more_room() {
         let heads = Heads { count: 3, dim: 64 };
         let largest = Sizes { blocks: 1000, longest: 16_000, ..Sizes::default() };
-        let room = Room::for_rows(Target::Gpu, heads, 16, &largest);
+        let room = Room::for_rows(Abilities::GPU, heads, 16, &largest);
         for blocks in [1, 7, 999, 1000] {
             let [x, ..] = room.grid(heads).at(&Sizes { blocks, ..largest });
             assert!(x >= 1 && x <= u64::from(room.groups), "{x} {room:?}");

@@ -1,7 +1,7 @@
 //! Matrix products, in the three transpositions that training needs, with bias and activation.
 
-use super::{Command, Count, Grid, Launch, Shader, Size, Sizes, Target, TensorId, shader, texels};
-use crate::gpu::Access;
+use super::{Command, Count, Grid, Launch, Shader, Size, Sizes, TensorId, shader, texels};
+use crate::gpu::{Abilities, Access};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -101,27 +101,24 @@ impl Variant {
     pub const STREAMING: Self = Self::Streaming { rows: 16, quads: 2 };
 
     /// The variants that can compute a product, and are worth a try on such a device.
-    pub fn candidates(target: Target, transposition: Transposition, sizes: [Size; 3]) -> Vec<Self> {
+    pub fn candidates(abilities: Abilities, transposition: Transposition, sizes: [Size; 3]) -> Vec<Self> {
         let mut candidates = vec![];
         if in_vectors(transposition, sizes) {
-            match target {
-                Target::Cpu => {
-                    for (rows, quads) in [(16, 2), (16, 3), (20, 2), (12, 3), (12, 2), (8, 3)] {
-                        candidates.push(Self::Streaming { rows, quads });
-                    }
+            if abilities.streaming {
+                for (rows, quads) in [(16, 2), (16, 3), (20, 2), (12, 3), (12, 2), (8, 3)] {
+                    candidates.push(Self::Streaming { rows, quads });
                 }
-                Target::Gpu => {
-                    for (tile, thread) in [
-                        ([128, 128], [8, 8]),
-                        ([128, 64], [8, 4]),
-                        ([64, 128], [4, 8]),
-                        ([64, 64], [8, 4]),
-                        ([64, 64], [4, 4]),
-                        ([32, 64], [4, 4]),
-                    ] {
-                        for split in [1, 2, 4, 8] {
-                            candidates.push(Self::Blocked { tile, thread, split });
-                        }
+            } else {
+                for (tile, thread) in [
+                    ([128, 128], [8, 8]),
+                    ([128, 64], [8, 4]),
+                    ([64, 128], [4, 8]),
+                    ([64, 64], [8, 4]),
+                    ([64, 64], [4, 4]),
+                    ([32, 64], [4, 4]),
+                ] {
+                    for split in [1, 2, 4, 8] {
+                        candidates.push(Self::Blocked { tile, thread, split });
                     }
                 }
             }
@@ -132,7 +129,7 @@ impl Variant {
 
     /// A good choice where nothing was measured. `sizes` are those of the largest batch.
     pub fn default_for(
-        target: Target,
+        abilities: Abilities,
         transposition: Transposition,
         sizes: [Size; 3],
         largest: &Sizes,
@@ -140,7 +137,7 @@ impl Variant {
         if !in_vectors(transposition, sizes) {
             return Self::Tiled;
         }
-        if target == Target::Cpu {
+        if abilities.streaming {
             return Self::STREAMING;
         }
         // Large tiles where they keep a large GPU busy; else smaller ones, and sums cut along k.
@@ -174,7 +171,7 @@ const SHORTEST_PART: u64 = 128;
 
 /// Whether both factors and the result can be read and written four values at a time.
 fn in_vectors(transposition: Transposition, [m, n, k]: [Size; 3]) -> bool {
-    let vectors = |size: Size| size.factor.is_multiple_of(4);
+    let vectors = |size: Size| size.is_multiple_of(4);
     let along = match transposition {
         Transposition::Nn | Transposition::Nt => k,
         Transposition::Tn => m,
@@ -186,97 +183,144 @@ fn in_vectors(transposition: Transposition, [m, n, k]: [Size; 3]) -> bool {
 pub fn matmul(
     variant: Variant,
     transposition: Transposition,
-    [m, n, k]: [Size; 3],
+    sizes: [Size; 3],
     operands: Operands,
     mut scratch: impl FnMut(Size) -> TensorId,
 ) -> Vec<Command> {
-    // A variant that was measured for other sizes must not be wrong for these.
-    let variant = if in_vectors(transposition, [m, n, k]) { variant } else { Variant::Tiled };
     // An unused binding still has to be bound: a factor stands in for the bias, a scratch of one
     // element for `before`.
     let nothing = scratch(Size::from(1u32));
-    let finish = |shader: Shader| {
-        shader
-            .with("BIAS", operands.bias.is_some())
-            .with("ACTIVATION", format!("{}u", operands.activation.number()))
-            .with("KEEP_BEFORE", operands.before.is_some())
-    };
-    let transposed = |shader: Shader| {
-        shader
-            .with("TRANSPOSE_A", transposition == Transposition::Tn)
-            .with("TRANSPOSE_B", transposition == Transposition::Nt)
-    };
-    let launch = |shader: Shader, grid: Grid, access: Access, c: TensorId| {
-        Launch::new(shader, vec![m.into(), n.into(), k.into()], grid)
-            .bind(operands.a, access)
-            .bind(operands.b, access)
-            .read(operands.bias.unwrap_or(operands.a))
-            .write(c)
-            .write(operands.before.unwrap_or(nothing))
-            .counting([m, n, k.times(2)])
-    };
-    let plane = |rows: u32, columns: u32| Grid::Plane(Count::new(n, columns), Count::new(m, rows));
+    let product = Product { transposition, sizes, operands, nothing };
     match variant {
-        Variant::Tiled => {
-            let shader = finish(transposed(shader!("matmul_tiled")));
-            let launch = launch(shader, plane(64, 64), Access::Read, operands.c);
-            vec![Command::Launch(launch)]
-        }
-        Variant::Streaming { rows, quads } => {
-            let shader = finish(transposed(texels(shader!("matmul_streaming"))))
-                .with("ROWS", format!("{rows}u"))
-                .with("COLUMNS", format!("{quads}u"));
-            let grid = plane(rows, 8 * 4 * quads);
-            vec![Command::Launch(launch(shader, grid, Access::Texels, operands.c))]
-        }
+        // A variant that was measured for other sizes must not be wrong for these.
+        _ if !in_vectors(transposition, sizes) => vec![product.tiled()],
+        Variant::Tiled => vec![product.tiled()],
+        Variant::Streaming { rows, quads } => vec![product.streaming(rows, quads)],
+        Variant::Blocked { tile, thread, split: 1 } => vec![product.blocked(tile, thread)],
         Variant::Blocked { tile, thread, split } => {
-            let shader = transposed(shader!("matmul_blocked"))
-                .with("SPLIT", format!("{split}u"))
-                .with("ROWS", format!("{}u", tile[0]))
-                .with("COLUMNS", format!("{}u", tile[1]))
-                .with("THREAD_ROWS", format!("{}u", thread[0]))
-                .with("THREAD_COLUMNS", format!("{}u", thread[1]))
-                .with("DOWN", format!("{}u", tile[0] / thread[0]))
-                .with("ACROSS", format!("{}u", tile[1] / thread[1]));
-            let (across, down) = (Count::new(n, tile[1]), Count::new(m, tile[0]));
-            if split == 1 {
-                let grid = Grid::Plane(across, down);
-                return vec![Command::Launch(launch(
-                    finish(shader),
-                    grid,
-                    Access::Read,
-                    operands.c,
-                ))];
-            }
-            // The result has one symbol at most; so have its parts.
-            let elements = Size { factor: m.factor * n.factor, symbol: m.symbol.or(n.symbol) };
-            let parts = scratch(elements.times(u64::from(split)));
-            let grid = Grid::Layers(across, down, split);
-            let mut product = launch(shader, grid, Access::Read, parts);
-            // Bias and activation are applied to the sum.
-            for (tensor, _) in
-                product.buffers.iter_mut().filter(|(id, _)| Some(*id) == operands.before)
-            {
-                *tensor = nothing;
-            }
-            let elements = Size { factor: elements.factor / 4, ..elements };
-            let sum = Launch::new(
-                finish(shader!("matmul_sum")).with("SPLIT", format!("{split}u")),
-                vec![m.into(), n.into()],
-                Grid::Linear(Count::new(elements, 64)),
-            )
-            .read(parts)
-            .read(operands.bias.unwrap_or(parts))
-            .write(operands.c)
-            .write(operands.before.unwrap_or(nothing));
-            vec![Command::Launch(product), Command::Launch(sum)]
+            product.split(tile, thread, split, scratch).into()
         }
     }
 }
 
+/// A product that is about to be launched.
+struct Product {
+    transposition: Transposition,
+    sizes: [Size; 3],
+    operands: Operands,
+    nothing: TensorId,
+}
+
+impl Product {
+    /// Bias and activation, applied to the finished sums.
+    fn finish(&self, shader: Shader) -> Shader {
+        shader
+            .with("BIAS", self.operands.bias.is_some())
+            .with("ACTIVATION", format!("{}u", self.operands.activation.number()))
+            .with("KEEP_BEFORE", self.operands.before.is_some())
+    }
+
+    fn transpose(&self, shader: Shader) -> Shader {
+        shader
+            .with("TRANSPOSE_A", self.transposition == Transposition::Tn)
+            .with("TRANSPOSE_B", self.transposition == Transposition::Nt)
+    }
+
+    fn tile(&self, tile: [u32; 2], thread: [u32; 2], split: u32) -> Shader {
+        self.transpose(shader!("matmul_blocked"))
+            .with("SPLIT", format!("{split}u"))
+            .with("ROWS", format!("{}u", tile[0]))
+            .with("COLUMNS", format!("{}u", tile[1]))
+            .with("THREAD_ROWS", format!("{}u", thread[0]))
+            .with("THREAD_COLUMNS", format!("{}u", thread[1]))
+            .with("DOWN", format!("{}u", tile[0] / thread[0]))
+            .with("ACROSS", format!("{}u", tile[1] / thread[1]))
+    }
+
+    /// Workgroups that cover the result in tiles of so many rows and columns.
+    fn cover(&self, rows: u32, columns: u32) -> [Count; 2] {
+        let [m, n, _] = self.sizes;
+        [Count::new(n, columns), Count::new(m, rows)]
+    }
+
+    fn launch(&self, shader: Shader, grid: Grid, access: Access) -> Launch {
+        let Operands { c, before, .. } = self.operands;
+        self.launch_into(shader, grid, access, c, before)
+    }
+
+    fn launch_into(
+        &self,
+        shader: Shader,
+        grid: Grid,
+        access: Access,
+        c: TensorId,
+        before: Option<TensorId>,
+    ) -> Launch {
+        let [m, n, k] = self.sizes;
+        let Operands { a, b, bias, .. } = self.operands;
+        Launch::new(shader, self.sizes.map(Into::into).to_vec(), grid)
+            .bind(a, access)
+            .bind(b, access)
+            .read(bias.unwrap_or(a))
+            .write(c)
+            .write(before.unwrap_or(self.nothing))
+            .counting([m, n, k.times(2)])
+    }
+
+    fn tiled(&self) -> Command {
+        let [across, down] = self.cover(64, 64);
+        let shader = self.finish(self.transpose(shader!("matmul_tiled")));
+        Command::Launch(self.launch(shader, Grid::Plane(across, down), Access::Read))
+    }
+
+    fn streaming(&self, rows: u32, quads: u32) -> Command {
+        let shader = self
+            .finish(self.transpose(texels(shader!("matmul_streaming"))))
+            .with("ROWS", format!("{rows}u"))
+            .with("COLUMNS", format!("{quads}u"));
+        let [across, down] = self.cover(rows, 8 * 4 * quads);
+        Command::Launch(self.launch(shader, Grid::Plane(across, down), Access::Texels))
+    }
+
+    fn blocked(&self, tile: [u32; 2], thread: [u32; 2]) -> Command {
+        let [across, down] = self.cover(tile[0], tile[1]);
+        let shader = self.finish(self.tile(tile, thread, 1));
+        Command::Launch(self.launch(shader, Grid::Plane(across, down), Access::Read))
+    }
+
+    /// The sums cut along k into `split` parts, which a second launch adds up.
+    fn split(
+        &self,
+        tile: [u32; 2],
+        thread: [u32; 2],
+        split: u32,
+        mut scratch: impl FnMut(Size) -> TensorId,
+    ) -> [Command; 2] {
+        let [m, n, _] = self.sizes;
+        // `in_vectors` has made sure that n depends on no batch, and is a multiple of 4.
+        let columns = n.fixed().unwrap_or(0);
+        let parts = scratch(m.times(columns * u64::from(split)));
+        let [across, down] = self.cover(tile[0], tile[1]);
+        let grid = Grid::Layers(across, down, split);
+        let shader = self.tile(tile, thread, split);
+        // Bias and activation are applied to the sum.
+        let product = self.launch_into(shader, grid, Access::Read, parts, None);
+        let sum = Launch::new(
+            self.finish(shader!("matmul_sum")).with("SPLIT", format!("{split}u")),
+            vec![m.into(), n.into()],
+            Grid::Linear(Count::new(m.times(columns / 4), 64)),
+        )
+        .read(parts)
+        .read(self.operands.bias.unwrap_or(parts))
+        .write(self.operands.c)
+        .write(self.operands.before.unwrap_or(self.nothing));
+        [Command::Launch(product), Command::Launch(sum)]
+    }
+}
+
 /// `y [columns]`, the column sums of `x [rows, columns]`: the gradient of a bias.
-pub fn column_sum(target: Target, rows: Size, columns: u32, x: TensorId, y: TensorId) -> Command {
-    let (shader, each, access) = if target == Target::Cpu && columns.is_multiple_of(4) {
+pub fn column_sum(abilities: Abilities, rows: Size, columns: u32, x: TensorId, y: TensorId) -> Command {
+    let (shader, each, access) = if abilities.streaming && columns.is_multiple_of(4) {
         (texels(shader!("column_sum_streaming")), 32, Access::Texels)
     } else {
         (shader!("column_sum"), 8, Access::Read)

@@ -6,36 +6,19 @@ pub mod attention;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod first_token;
+mod heads;
 mod launch;
 pub mod layer_norm;
 pub mod mask;
 pub mod matmul;
 pub mod optimizer;
 pub mod pointwise;
+mod size;
 pub mod tune;
 
-pub use launch::{
-    Command, Count, Grid, Launch, Scalar, Scalars, Shader, Size, Sizes, Symbol, TensorId, Word,
-};
-
-/// Which of the kernel variants suit a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// Workgroup memory is fast, many invocations run at once.
-    Gpu,
-    /// A software adapter: barriers and gathers are dear, uniform loads are free.
-    Cpu,
-}
-
-impl Target {
-    /// Its name, for records.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Gpu => "gpu",
-            Self::Cpu => "cpu",
-        }
-    }
-}
+pub use heads::Heads;
+pub use launch::{Command, Count, Grid, Launch, Scalar, Scalars, Shader, TensorId, Word};
+pub use size::{Element, Size, Sizes, Symbol};
 
 /// The shader of that file.
 macro_rules! shader {

@@ -9,6 +9,13 @@ pub fn add(count: Size, a: TensorId, b: TensorId, y: TensorId) -> Command {
     Command::Launch(Launch::new(shader!("add"), vec![count.into()], grid).read(a).read(b).write(y))
 }
 
+/// `sum += x`, each of `count` elements.
+pub fn accumulate(count: Size, x: TensorId, sum: TensorId) -> Command {
+    let grid = Grid::Linear(Count::new(count, 256));
+    let shader = shader!("pointwise_accumulate");
+    Command::Launch(Launch::new(shader, vec![count.into()], grid).read(x).update(sum))
+}
+
 /// `dx = dy · f'(x)`, `x` being the values before the activation.
 pub fn activation_backward(
     activation: Activation,
@@ -46,7 +53,8 @@ impl Dropout {
 }
 
 /// `y = x · mask / (1 - p)` for `x [rows, columns]`: dropout, and its gradient. A row's mask follows
-/// from its entry in `places [rows]`, or from its number where there are none.
+/// from its entry in `places [rows]`; where there are none, rows are sentences, and it follows from the
+/// sentence's number within the whole step.
 pub fn dropout(
     dropout: Dropout,
     rows: Size,
@@ -58,6 +66,7 @@ pub fn dropout(
     let shader = shader!("dropout").with("PLACED", places.is_some());
     let mut parameters = vec![rows.into(), columns.into()];
     parameters.extend(dropout.words());
+    parameters.push(Word::Step(Scalar::FirstSentence));
     let grid = Grid::Linear(Count::new(rows.times(u64::from(columns.div_ceil(4))), 64));
     Command::Launch(
         Launch::new(shader, parameters, grid).read(x).read(places.unwrap_or(x)).write(y),

@@ -1,10 +1,10 @@
 //! Which variant computes which product: measured on the adapter where it was, else a default.
 
 use super::matmul::{Transposition, Variant};
-use super::{Size, Sizes, Target};
+use super::{Size, Sizes};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::gpu::AdapterDescription;
+use crate::gpu::{Abilities, AdapterDescription};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -47,8 +47,8 @@ impl fmt::Display for Class {
 /// The kernels that suit a device.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tuning {
-    /// The kind of device.
-    pub target: Target,
+    /// What the device can do.
+    pub abilities: Abilities,
     /// The streaming variant for products of which nothing was measured.
     pub streaming: Variant,
     /// The variant that was fastest for a class, by the class's name.
@@ -64,18 +64,17 @@ pub struct Choice {
     pub gflops: f64,
 }
 
-impl From<Target> for Tuning {
+impl From<Abilities> for Tuning {
     /// Nothing measured.
-    fn from(target: Target) -> Self {
-        Self { target, streaming: Variant::STREAMING, chosen: BTreeMap::new() }
+    fn from(abilities: Abilities) -> Self {
+        Self { abilities, streaming: Variant::STREAMING, chosen: BTreeMap::new() }
     }
 }
 
 impl From<&AdapterDescription> for Tuning {
     /// Nothing measured, but what is known of this kind of adapter.
     fn from(adapter: &AdapterDescription) -> Self {
-        let target = if adapter.software { Target::Cpu } else { Target::Gpu };
-        let mut tuning = Self::from(target);
+        let mut tuning = Self::from(Abilities::of(adapter));
         // Debian 12's Mesa keeps three columns in registers, which is 8 % faster there; on Mesa 25 it takes
         // twelve times as long (docs/rejected.md).
         if adapter.driver_version.starts_with("Mesa 22.") {
@@ -96,7 +95,7 @@ impl Tuning {
         let class = Class::of(transposition, sizes, largest).to_string();
         let chosen = self.chosen.get(&class).map(|choice| choice.variant);
         // A run that began on another kind of adapter, or a file that somebody edited, may say anything.
-        let candidates = Variant::candidates(self.target, transposition, sizes);
+        let candidates = Variant::candidates(self.abilities, transposition, sizes);
         match chosen.filter(|variant| candidates.contains(variant)) {
             Some(variant) => variant,
             None => self.default(transposition, sizes, largest),
@@ -110,7 +109,7 @@ impl Tuning {
         sizes: [Size; 3],
         largest: &Sizes,
     ) -> Variant {
-        match Variant::default_for(self.target, transposition, sizes, largest) {
+        match Variant::default_for(self.abilities, transposition, sizes, largest) {
             Variant::STREAMING => self.streaming,
             other => other,
         }

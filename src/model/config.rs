@@ -1,10 +1,14 @@
 //! `config.json`: the sizes and settings of a DistilBERT-like encoder with a classification head.
 //!
-//! Two spellings are read, DistilBERT's own and BERT's, into one [`Config`]; one is written, a
-//! DistilBERT configuration that `transformers` loads.
+//! Every family has its own spelling, which is read into one [`Config`]; one is written, a DistilBERT
+//! configuration that `transformers` loads.
 
+use super::family::{FAMILIES, Family, LAYER_NORM_EPS};
+use super::{Encoder, Head, Task};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::kernels::matmul::Activation;
+use crate::sparsity::Policy;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -16,66 +20,17 @@ const MOST_PARAMETERS: u128 = 1 << 32;
 const MOST_LAYERS: usize = 1024;
 const MOST_LABELS: usize = 1 << 16;
 
-/// What DistilBERT computes with; `transformers` has no key for it in a DistilBERT configuration.
-const DISTILBERT_EPS: f32 = 1e-12;
-
-/// The non-linearity between the two feed-forward matrices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// x · Φ(x) with the exact error function, not the tanh approximation.
-    Gelu,
-    /// max(0, x).
-    Relu,
-}
-
-impl Activation {
-    /// The name in `config.json`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Activation::Gelu => "gelu",
-            Activation::Relu => "relu",
-        }
-    }
-}
-
 /// The architecture of a model: everything about it but the weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Rows of the word embedding.
-    pub vocab_size: usize,
-    /// Rows of the position embedding: the longest sentence, in word pieces.
-    pub max_positions: usize,
-    /// Width of the hidden states.
-    pub dim: usize,
-    /// Width between the two feed-forward matrices.
-    pub hidden_dim: usize,
-    /// Transformer blocks.
-    pub layers: usize,
-    /// Attention heads; they divide `dim`.
-    pub heads: usize,
-    /// Between the feed-forward matrices.
-    pub activation: Activation,
-    /// Probability of dropping an element of the embeddings and of the feed-forward output.
-    pub dropout: f32,
-    /// Probability of dropping an attention weight.
-    pub attention_dropout: f32,
-    /// Probability of dropping an input of the classifier.
-    pub classifier_dropout: f32,
-    /// Standard deviation of freshly drawn weights.
-    pub initializer_range: f32,
-    /// Added to the variance in every LayerNorm. DistilBERT's is 1e-12 and always that in
-    /// `transformers`; a BERT checkpoint brings its own. Another value than 1e-12 is written under
-    /// the key `crisp`, where this crate finds it again and `transformers` does not look: there
-    /// such a model computes with 1e-12.
-    pub layer_norm_eps: f32,
-    /// Whose row of a freshly drawn word embedding is zero.
-    pub pad_token_id: usize,
-    /// Whether fresh position embeddings are sines and cosines rather than drawn.
-    pub sinusoidal_positions: bool,
-    /// Names of the classes, in the order of their ids.
-    pub labels: Vec<String>,
-    /// The sparsity policy that the model was trained with, such as `topk:0.8`.
-    pub sparsity: Option<String>,
+    /// From tokens to hidden states.
+    pub encoder: Encoder,
+    /// From hidden states to outputs.
+    pub head: Head,
+    /// What the outputs mean.
+    pub task: Task,
+    /// The sparsity policy that the model was trained with.
+    pub sparsity: Option<Policy>,
 }
 
 impl Config {
@@ -119,51 +74,22 @@ impl Config {
             )));
         };
         let keys = Keys { path, map };
-        let bert = keys.family()? == Family::Bert;
-        let pick = |distilbert, general| if bert { general } else { distilbert };
-        // `transformers` takes BERT's names of these sizes for DistilBERT too.
-        let either = |distilbert, general| [pick(distilbert, general), general];
-        let extra = keys.crisp()?;
-        let dropout = keys.probability(&[pick("dropout", "hidden_dropout_prob")], 0.1)?;
-        let layer_norm_eps = if bert {
-            keys.positive(&["layer_norm_eps"], 1e-12)?
-        } else {
-            extra.positive(&["layer_norm_eps"], DISTILBERT_EPS)?
-        };
-        let config = Config {
-            vocab_size: keys.size(&["vocab_size"], 30_522)?,
-            max_positions: keys.size(&["max_position_embeddings"], 512)?,
-            dim: keys.size(&either("dim", "hidden_size"), 768)?,
-            hidden_dim: keys.size(&[pick("hidden_dim", "intermediate_size")], 3072)?,
-            layers: keys
-                .size(&either("n_layers", "num_hidden_layers"), if bert { 12 } else { 6 })?,
-            heads: keys.size(&either("n_heads", "num_attention_heads"), 12)?,
-            activation: keys.activation(pick("activation", "hidden_act"))?,
-            dropout,
-            attention_dropout: keys
-                .probability(&[pick("attention_dropout", "attention_probs_dropout_prob")], 0.1)?,
-            classifier_dropout: if bert {
-                keys.probability(&["classifier_dropout"], dropout)?
-            } else {
-                keys.probability(&["seq_classif_dropout"], 0.2)?
-            },
-            initializer_range: keys.positive(&["initializer_range"], 0.02)?,
-            layer_norm_eps,
-            pad_token_id: keys.whole(&["pad_token_id"], 0)?,
-            sinusoidal_positions: !bert && keys.flag("sinusoidal_pos_embds", false)?,
-            labels: keys.labels()?,
-            sparsity: extra.text("sparsity")?,
-        };
-        if bert {
-            keys.refuse_other_berts()?;
-        }
+        let (encoder, head) = (keys.family()?.describe)(&keys)?;
+        let task = Task::Classes { labels: keys.labels()? };
+        let config = Config { encoder, head, task, sparsity: keys.crisp()?.sparsity()? };
         config.check(&keys)?;
         Ok(config)
     }
 
-    /// Width of one attention head.
-    pub fn head_dim(&self) -> usize {
-        self.dim / self.heads
+    /// The same model with other probabilities of dropout: of all kinds, and of attention weights.
+    pub fn with_dropout(&self, all: Option<f32>, attention: Option<f32>) -> Self {
+        let mut config = self.clone();
+        let Head::FirstToken { dropout } = &mut config.head;
+        *dropout = all.unwrap_or(*dropout);
+        config.encoder.dropout = all.unwrap_or(config.encoder.dropout);
+        config.encoder.attention_dropout =
+            attention.or(all).unwrap_or(config.encoder.attention_dropout);
+        config
     }
 
     /// The configuration as the text of a `config.json` for
@@ -173,35 +99,37 @@ impl Config {
     /// drops elements after the attention output too, DistilBERT does not; and `transformers`
     /// computes every DistilBERT with the LayerNorm ε 1e-12 (see [`Config::layer_norm_eps`]).
     pub fn to_json(&self) -> String {
-        let by_id = self.labels.iter().enumerate();
+        let Self { encoder, head, task, sparsity } = self;
+        let Head::FirstToken { dropout: head_dropout } = head;
+        let by_id = task.labels().iter().enumerate();
+        let epsilon = encoder.layer_norm_eps;
         let written = Written {
-            activation: self.activation.name(),
+            activation: encoder.activation,
             architectures: ["DistilBertForSequenceClassification"],
-            attention_dropout: self.attention_dropout,
+            attention_dropout: encoder.attention_dropout,
             crisp: Extra {
-                sparsity: self.sparsity.as_deref(),
-                layer_norm_eps: (self.layer_norm_eps != DISTILBERT_EPS)
-                    .then_some(self.layer_norm_eps),
+                sparsity: sparsity.as_ref().map(Policy::to_string),
+                layer_norm_eps: (epsilon != LAYER_NORM_EPS).then_some(epsilon),
             }
             .unless_empty(),
-            dim: self.dim,
-            dropout: self.dropout,
-            hidden_dim: self.hidden_dim,
+            dim: encoder.dim,
+            dropout: encoder.dropout,
+            hidden_dim: encoder.hidden_dim,
             id2label: by_id
                 .clone()
                 .map(|(id, label)| (id.to_string(), Value::from(label.as_str())))
                 .collect(),
-            initializer_range: self.initializer_range,
+            initializer_range: encoder.initializer_range,
             label2id: by_id.map(|(id, label)| (label.clone(), Value::from(id))).collect(),
-            max_position_embeddings: self.max_positions,
+            max_position_embeddings: encoder.max_positions,
             model_type: "distilbert",
-            n_heads: self.heads,
-            n_layers: self.layers,
-            pad_token_id: self.pad_token_id,
-            seq_classif_dropout: self.classifier_dropout,
-            sinusoidal_pos_embds: self.sinusoidal_positions,
+            n_heads: encoder.heads,
+            n_layers: encoder.layers,
+            pad_token_id: encoder.pad_token_id,
+            seq_classif_dropout: *head_dropout,
+            sinusoidal_pos_embds: encoder.sinusoidal_positions,
             tie_weights_: true,
-            vocab_size: self.vocab_size,
+            vocab_size: encoder.vocab_size,
         };
         let mut text = serde_json::to_string_pretty(&written)
             .expect("strings, whole numbers and finite floats are always JSON");
@@ -211,35 +139,36 @@ impl Config {
 
     fn check(&self, keys: &Keys) -> Result<()> {
         let path = keys.path.display();
-        if !self.dim.is_multiple_of(self.heads) {
+        let encoder = &self.encoder;
+        if !encoder.dim.is_multiple_of(encoder.heads) {
             return Err(Error::input(format!(
                 "{path}: width {} (`dim` or `hidden_size`) cannot be split over {} heads \
                  (`n_heads` or `num_attention_heads`)",
-                self.dim, self.heads
+                encoder.dim, encoder.heads
             ))
             .remedy("Choose a number of heads that divides the width."));
         }
-        if self.sinusoidal_positions && !self.dim.is_multiple_of(2) {
+        if encoder.sinusoidal_positions && !encoder.dim.is_multiple_of(2) {
             return Err(Error::input(format!(
                 "{path}: `sinusoidal_pos_embds` pairs sines with cosines, and `dim` {} is odd",
-                self.dim
+                encoder.dim
             )));
         }
-        if self.pad_token_id >= self.vocab_size {
+        if encoder.pad_token_id >= encoder.vocab_size {
             return Err(Error::input(format!(
                 "{path}: `pad_token_id` is {}, and `vocab_size` only {}",
-                self.pad_token_id, self.vocab_size
+                encoder.pad_token_id, encoder.vocab_size
             )));
         }
-        if self.layers > MOST_LAYERS {
+        if encoder.layers > MOST_LAYERS {
             return Err(Error::input(format!(
                 "{path}: {} layers (`n_layers` or `num_hidden_layers`), at most {MOST_LAYERS} are \
                  supported",
-                self.layers
+                encoder.layers
             )));
         }
         let [vocab, positions, dim, hidden, layers] =
-            [self.vocab_size, self.max_positions, self.dim, self.hidden_dim, self.layers]
+            [encoder.vocab_size, encoder.max_positions, encoder.dim, encoder.hidden_dim, encoder.layers]
                 .map(|size| size as u128);
         // Each factor is below 2³², so no product of two leaves 128 bits.
         for (what, elements) in [
@@ -270,11 +199,11 @@ impl Config {
 /// The file that [`Config::to_json`] writes; keys in the alphabet's order as `transformers` does.
 #[derive(Serialize)]
 struct Written<'a> {
-    activation: &'a str,
+    activation: Activation,
     architectures: [&'a str; 1],
     attention_dropout: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    crisp: Option<Extra<'a>>,
+    crisp: Option<Extra>,
     dim: usize,
     dropout: f32,
     hidden_dim: usize,
@@ -294,33 +223,27 @@ struct Written<'a> {
 
 /// What `transformers` has no key for.
 #[derive(Serialize)]
-struct Extra<'a> {
+struct Extra {
     #[serde(skip_serializing_if = "Option::is_none")]
-    sparsity: Option<&'a str>,
+    sparsity: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     layer_norm_eps: Option<f32>,
 }
 
-impl Extra<'_> {
+impl Extra {
     fn unless_empty(self) -> Option<Self> {
         (self.sparsity.is_some() || self.layer_norm_eps.is_some()).then_some(self)
     }
 }
 
-#[derive(PartialEq)]
-enum Family {
-    DistilBert,
-    Bert,
-}
-
 /// Typed access to the keys of one file; `null` counts as absent, as Python's `None` does.
-struct Keys<'a> {
+pub(super) struct Keys<'a> {
     path: &'a Path,
     map: &'a Map<String, Value>,
 }
 
 impl<'a> Keys<'a> {
-    fn get(&self, key: &str) -> Option<&'a Value> {
+    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
@@ -329,7 +252,7 @@ impl<'a> Keys<'a> {
         keys.iter().find_map(|key| self.get(key).map(|value| (*key, value)))
     }
 
-    fn wrong(&self, key: &str, value: &Value, needed: &str) -> Error {
+    pub(super) fn wrong(&self, key: &str, value: &Value, needed: &str) -> Error {
         Error::input(format!(
             "{}: `{key}` is {}, and must be {needed}",
             self.path.display(),
@@ -337,7 +260,7 @@ impl<'a> Keys<'a> {
         ))
     }
 
-    fn whole(&self, keys: &[&str], default: usize) -> Result<usize> {
+    pub(super) fn whole(&self, keys: &[&str], default: usize) -> Result<usize> {
         let Some((key, value)) = self.first(keys) else {
             return Ok(default);
         };
@@ -348,7 +271,7 @@ impl<'a> Keys<'a> {
             .ok_or_else(|| self.wrong(key, value, "a whole number from 0 and below 2147483648"))
     }
 
-    fn size(&self, keys: &[&str], default: usize) -> Result<usize> {
+    pub(super) fn size(&self, keys: &[&str], default: usize) -> Result<usize> {
         match (self.whole(keys, default)?, self.first(keys)) {
             (0, Some((key, value))) => Err(self.wrong(key, value, "at least 1")),
             (size, _) => Ok(size),
@@ -361,7 +284,7 @@ impl<'a> Keys<'a> {
         Some((key, value, number))
     }
 
-    fn probability(&self, keys: &[&str], default: f32) -> Result<f32> {
+    pub(super) fn probability(&self, keys: &[&str], default: f32) -> Result<f32> {
         match self.number(keys) {
             None => Ok(default),
             Some((_, _, Some(number))) if (0.0..1.0).contains(&number) => Ok(number),
@@ -372,7 +295,7 @@ impl<'a> Keys<'a> {
     }
 
     /// A positive number that float32 can hold: neither rounded to zero nor infinite.
-    fn positive(&self, keys: &[&str], default: f32) -> Result<f32> {
+    pub(super) fn positive(&self, keys: &[&str], default: f32) -> Result<f32> {
         match self.number(keys) {
             None => Ok(default),
             Some((_, _, Some(number))) if number > 0.0 && number.is_finite() => Ok(number),
@@ -380,7 +303,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    fn flag(&self, key: &str, default: bool) -> Result<bool> {
+    pub(super) fn flag(&self, key: &str, default: bool) -> Result<bool> {
         match self.get(key) {
             None => Ok(default),
             Some(value) => value.as_bool().ok_or_else(|| self.wrong(key, value, "true or false")),
@@ -395,7 +318,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    fn crisp(&self) -> Result<Keys<'a>> {
+    pub(super) fn crisp(&self) -> Result<Keys<'a>> {
         static EMPTY: std::sync::OnceLock<Map<String, Value>> = std::sync::OnceLock::new();
         let map = match self.get("crisp") {
             None => EMPTY.get_or_init(Map::new),
@@ -405,32 +328,42 @@ impl<'a> Keys<'a> {
         Ok(Keys { path: self.path, map })
     }
 
-    fn family(&self) -> Result<Family> {
-        let remedy = "Crisp reads models of the type distilbert or bert.";
+    fn family(&self) -> Result<&'static Family> {
         let named = self.text("model_type")?;
         // Files from before 2020 have no model_type, only the class that was saved.
         let class =
             self.get("architectures").and_then(|value| value.get(0)).and_then(Value::as_str);
-        match (named.as_deref(), class) {
-            (Some("distilbert"), _) => Ok(Family::DistilBert),
-            (Some("bert"), _) => Ok(Family::Bert),
-            (Some(other), _) => Err(Error::input(format!(
-                "{}: `model_type` is {}, not a model that Crisp knows",
-                self.path.display(),
+        let family = match (&named, class) {
+            (Some(named), _) => FAMILIES.iter().find(|family| family.model_type == named),
+            (None, Some(class)) => FAMILIES.iter().find(|family| class.starts_with(family.class)),
+            (None, None) => None,
+        };
+        if let Some(family) = family {
+            return Ok(family);
+        }
+        let types: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
+        let remedy = format!("Crisp reads models of the type {}.", types.join(" or "));
+        let path = self.path.display();
+        Err(match named {
+            Some(other) => Error::input(format!(
+                "{path}: `model_type` is {}, not a model that Crisp knows",
                 shown(&Value::from(other))
             ))
-            .remedy(remedy)),
-            (None, Some(class)) if class.starts_with("DistilBert") => Ok(Family::DistilBert),
-            (None, Some(class)) if class.starts_with("Bert") => Ok(Family::Bert),
-            (None, _) => Err(Error::input(format!(
-                "{}: no `model_type`, so the kind of model is unknown",
-                self.path.display()
-            ))
-            .remedy(format!("{remedy} Add the key if this is one of them."))),
-        }
+            .remedy(remedy),
+            None => Error::input(format!("{path}: no `model_type`, so the kind of model is unknown"))
+                .remedy(format!("{remedy} Add the key if this is one of them.")),
+        })
     }
 
-    fn activation(&self, key: &str) -> Result<Activation> {
+    fn sparsity(&self) -> Result<Option<Policy>> {
+        let text = self.text("sparsity")?;
+        let parse = |text: String| {
+            text.parse().map_err(|error: Error| error.at(format!("{}: crisp", self.path.display())))
+        };
+        text.map(parse).transpose()
+    }
+
+    pub(super) fn activation(&self, key: &str) -> Result<Activation> {
         match self.get(key) {
             None => Ok(Activation::Gelu),
             Some(Value::String(name)) if name == "gelu" => Ok(Activation::Gelu),
@@ -446,24 +379,6 @@ impl<'a> Keys<'a> {
                     _ => error,
                 })
             }
-        }
-    }
-
-    /// The settings that turn a BERT into another architecture.
-    fn refuse_other_berts(&self) -> Result<()> {
-        for key in ["is_decoder", "add_cross_attention"] {
-            if self.flag(key, false)? {
-                return Err(self
-                    .wrong(key, &Value::Bool(true), "false")
-                    .remedy("Crisp reads encoders only."));
-            }
-        }
-        match self.get("position_embedding_type") {
-            None => Ok(()),
-            Some(Value::String(kind)) if kind == "absolute" => Ok(()),
-            Some(value) => Err(self
-                .wrong("position_embedding_type", value, "\"absolute\"")
-                .remedy("Relative positions change the attention, which Crisp does not compute.")),
         }
     }
 

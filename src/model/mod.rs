@@ -2,7 +2,19 @@
 
 pub mod checkpoint;
 pub mod config;
-pub mod distilbert;
+mod encoder;
+mod family;
 pub mod hub;
+mod inputs;
+mod loaded;
+mod network;
+mod parameters;
+mod task;
 
 pub use config::Config;
+pub use encoder::{Encoder, Head};
+pub use inputs::{Inputs, sizes};
+pub use loaded::{Model, download, encode, load_model, upload};
+pub use network::{Attention, Network, network};
+pub use parameters::{Parameter, Weights, parameter_shapes, parameters};
+pub use task::Task;

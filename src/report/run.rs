@@ -4,9 +4,8 @@ use super::attention_map::AttentionMap;
 use super::chart::{LineChart, Series};
 use super::page::{Page, Table};
 use crate::error::Result;
-use crate::train::{
-    AttentionPairs, Curves, HeadLook, Inspection, Look, RunDirectory, RunRecord, shown,
-};
+use crate::train::{Curves, RunDirectory, RunRecord, shown};
+use crate::engine::{AttentionPairs, HeadLook, Inspection, Look};
 use serde_json::Value;
 
 /// Points of a smoothed curve.

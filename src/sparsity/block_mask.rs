@@ -13,7 +13,7 @@ pub struct Block {
     pub length: u32,
     /// First token of its sentence.
     pub sequence_first: u32,
-    /// Its sentence.
+    /// Its sentence, by its number within the whole step.
     pub sequence: u32,
     /// First block of its sentence.
     pub blocks_first: u32,
@@ -104,6 +104,11 @@ impl BlockMask {
             mask.bits = mask.local_bits(window, global);
         }
         mask
+    }
+
+    /// Numbers the sentences from `first` on: a batch may be a part of a step.
+    pub fn number_from(&mut self, first: u32) {
+        self.blocks.iter_mut().for_each(|block| block.sequence += first);
     }
 
     /// Pairs of blocks that have bits here.

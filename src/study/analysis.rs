@@ -6,7 +6,8 @@ use super::statistics::{
 };
 use super::sweep::{Collected, CollectedRun, Configuration, Run};
 use crate::error::{Error, Result};
-use crate::train::{AttentionPairs, RunResult};
+use crate::train::RunResult;
+use crate::engine::AttentionPairs;
 use serde::Serialize;
 
 /// Bootstrap resamples, and fewer where that would be more than so many additions.

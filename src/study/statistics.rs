@@ -3,7 +3,7 @@
 //!
 //! Pure functions of numbers: no files, no device, and the same seed gives the same result.
 
-use crate::data::SplitMix64;
+use crate::random::SplitMix64;
 use serde::Serialize;
 
 /// The gain in accuracy that the paper reports for sparse attention, in percentage points.

@@ -12,10 +12,9 @@ use crate::files;
 use crate::graph::Session;
 use crate::report::run_page;
 use crate::sparsity::Policy;
-use crate::train::{
-    Curves, Event, Inspection, Model, PredictionLine, RunDirectory, RunRecord, Settings, Task,
-    look, train, write_json,
-};
+use crate::train::{Curves, Event, PredictionLine, RunDirectory, RunRecord, Settings, Task, look, train, write_json};
+use crate::engine::Inspection;
+use crate::model::Model;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;

@@ -1,43 +1,17 @@
 //! Which sentences each step of a run learns from.
 
 use super::Settings;
-use super::evaluator::sizes_of;
-use crate::data::{Batch, Encoded, batches, epoch_order};
+use crate::data::{Encoded, batches, epoch_order};
+use crate::engine::{Prepared, sizes_of};
 use crate::error::{Error, Result};
 use crate::kernels::Sizes;
-use crate::model::distilbert;
-use crate::sparsity::{BlockMask, LayerRules};
+use crate::sparsity::LayerRules;
 use std::ops::RangeInclusive;
 use std::sync::mpsc;
 use std::thread;
 
 /// Batches that wait for their step, at most.
 const AHEAD: usize = 2;
-
-/// A batch with its masks, ready to be uploaded.
-pub struct Prepared {
-    /// The packed sentences.
-    pub batch: Batch,
-    /// Their mask under each rule.
-    pub masks: Vec<BlockMask>,
-}
-
-impl Prepared {
-    /// Packs the sentences and makes their masks.
-    ///
-    /// # Errors
-    /// As [`Batch::pack`].
-    pub fn new(sentences: &[&Encoded], rules: &LayerRules) -> Result<Self> {
-        let batch = Batch::pack(sentences)?;
-        let masks = rules.masks(&batch.offsets);
-        Ok(Self { batch, masks })
-    }
-
-    /// Its sizes.
-    pub fn sizes(&self) -> Sizes {
-        distilbert::sizes(&self.batch.offsets, self.batch.distinct(), &self.masks)
-    }
-}
 
 /// The batches of a run. They follow from the examples, the seed and the batch size alone.
 pub struct Batches<'a> {
@@ -65,11 +39,17 @@ impl<'a> Batches<'a> {
         self.examples.len().div_ceil(self.settings.batch_size.max(1)).max(1) as u32
     }
 
-    /// The batch of a step, counted from 1.
+    /// Sentences of each part of a step but the last, which may have fewer.
+    fn per_part(&self) -> usize {
+        let Settings { batch_size, gradient_accumulation, .. } = *self.settings;
+        batch_size.div_ceil(gradient_accumulation.max(1)).max(1)
+    }
+
+    /// The parts of a step, counted from 1: one, or as many as gradients are added up over.
     ///
     /// # Errors
-    /// As [`Batch::pack`].
-    pub fn prepare(&mut self, step: u32) -> Result<Prepared> {
+    /// As [`crate::data::Batch::pack`].
+    pub fn prepare(&mut self, step: u32) -> Result<Vec<Prepared>> {
         let per_epoch = self.per_epoch();
         let (epoch, within) = ((step - 1) / per_epoch, ((step - 1) % per_epoch) as usize);
         let (examples, settings) = (self.examples, self.settings);
@@ -82,7 +62,10 @@ impl<'a> Batches<'a> {
         let last = (first + settings.batch_size).min(order.len());
         let chosen: Vec<&Encoded> =
             order[first..last].iter().map(|index| &examples[*index as usize]).collect();
-        Prepared::new(&chosen, &self.rules.at(step, self.total))
+        let rules = self.rules.at(step, self.total);
+        let per_part = self.per_part();
+        let parts = chosen.chunks(per_part).enumerate();
+        parts.map(|(part, sentences)| Prepared::part(sentences, part * per_part, &rules)).collect()
     }
 
     /// Prepares the batches of these steps on a thread of its own, a few ahead of `work`, which is handed
@@ -93,7 +76,7 @@ impl<'a> Batches<'a> {
     pub fn ahead<T>(
         &mut self,
         steps: RangeInclusive<u32>,
-        work: impl FnOnce(&dyn Fn() -> Result<Prepared>) -> Result<T>,
+        work: impl FnOnce(&dyn Fn() -> Result<Vec<Prepared>>) -> Result<T>,
     ) -> Result<T> {
         thread::scope(|scope| {
             let (sender, receiver) = mpsc::sync_channel(AHEAD);
@@ -116,7 +99,7 @@ impl<'a> Batches<'a> {
         })
     }
 
-    /// The largest sizes over the first `total` steps: memory is planned once, for these.
+    /// The largest sizes of a part over the first `total` steps: memory is planned once, for these.
     pub fn largest(&self, total: u32) -> Sizes {
         let per_epoch = self.per_epoch();
         let mut largest = Sizes::default();
@@ -126,7 +109,8 @@ impl<'a> Batches<'a> {
             let left = (total - epoch * per_epoch) as usize;
             let sized = batches(&order, batch_size)
                 .take(left)
-                .map(|batch| batch.iter().map(|index| &self.examples[*index as usize]).collect());
+                .flat_map(|batch| batch.chunks(self.per_part()))
+                .map(|part| part.iter().map(|index| &self.examples[*index as usize]).collect());
             largest = largest.max(sizes_of(sized, &self.rules));
         }
         largest

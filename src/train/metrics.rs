@@ -1,6 +1,7 @@
 //! `metrics.jsonl`: a line per training step and per evaluation.
 
-use super::{Evaluation, StepResult};
+use super::StepResult;
+use crate::engine::Evaluation;
 use crate::error::{Error, Result};
 use crate::files;
 use serde::{Deserialize, Serialize};
@@ -171,7 +172,7 @@ impl StepLine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::AttentionPairs;
+    use crate::engine::AttentionPairs;
 
     #[test]
     fn a_resumed_file_keeps_what_was_before_and_drops_a_cut_line() {

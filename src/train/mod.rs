@@ -1,9 +1,7 @@
 //! Training and evaluation: the loop, its schedule, what it writes and how it goes on.
 
-mod attention_pairs;
 mod batches;
-mod evaluator;
-mod inspector;
+mod look;
 mod metrics;
 mod record;
 mod run_directory;
@@ -12,15 +10,13 @@ mod settings;
 mod trainer;
 mod training_run;
 
-pub use attention_pairs::{AttentionPairs, TRAINING};
-pub use batches::{Batches, Prepared};
-pub use evaluator::{Evaluation, Evaluator, Model, Prediction, encode, load_model};
-pub use inspector::{HeadLook, Inspection, Inspector, Look, look};
+pub use batches::Batches;
+pub use look::look;
 pub use metrics::{Curves, EvaluationLine, StepLine};
 pub use record::{DataRecord, PredictionLine, RunData, RunRecord, RunResult};
 pub use run_directory::RunDirectory;
 pub(crate) use run_directory::write_json;
 pub use schedule::Schedule;
 pub use settings::{Settings, SettingsFile, shown};
-pub use trainer::{Memory, StepResult, Trainer, TrainingPlan};
+pub use trainer::{Memory, PendingStep, StepResult, Trainer, TrainingPlans, Work};
 pub use training_run::{Event, Outcome, Task, train};

@@ -1,6 +1,7 @@
 //! `run.json`: everything that identifies a run, and what it came to.
 
-use super::{AttentionPairs, Evaluation, Settings};
+use super::Settings;
+use crate::engine::{AttentionPairs, Evaluation};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::kernels::tune::Choice;

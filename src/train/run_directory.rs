@@ -12,15 +12,16 @@
 //! checkpoints/step-00000300/  the newest state to resume from: model, optimizer, progress
 //! ```
 
-use super::evaluator::{download, moments_of, upload};
+use crate::model::{download, parameters, upload};
 use super::record::PredictionLine;
-use super::{AttentionPairs, Evaluation, Model, Prediction};
+use crate::engine::{AttentionPairs, Evaluation, Prediction};
+use crate::model::Model;
 use crate::data::{Encoded, Tokenizer};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::graph::Session;
-use crate::model::checkpoint;
-use crate::model::distilbert;
+use crate::graph::{Role, Session};
+use crate::model::checkpoint::{self, Tensor};
+use crate::model::Parameter;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -211,7 +212,7 @@ impl RunDirectory {
         let weights = download(session, &model.config)?;
         checkpoint::save(&beside.join(MODEL), &weights, &[])?;
         drop(weights);
-        let moments = moments_of(session, &distilbert::parameters(&model.config))?;
+        let moments = moments(session, &parameters(&model.config))?;
         checkpoint::save(&beside.join(OPTIMIZER), &moments, &[])?;
         write_json(&beside.join(PROGRESS), progress)?;
         fs::rename(&beside, &place).map_err(|why| Error::io(&place, "rename to", &why))?;
@@ -232,8 +233,9 @@ impl RunDirectory {
             .map_err(|error| error.at(path.display()).remedy(remedy))?;
         let path = from.join(OPTIMIZER);
         let moments = checkpoint::read(&path)?;
-        for parameter in distilbert::parameters(&model.config) {
-            for name in super::trainer::moments(&parameter) {
+        for parameter in parameters(&model.config) {
+            for role in Role::MOMENTS {
+                let name = role.name(&parameter.name);
                 let values = moments
                     .iter()
                     .find(|(found, tensor)| {
@@ -246,7 +248,7 @@ impl RunDirectory {
                         ))
                         .remedy(remedy)
                     })?;
-                session.set(&name, &values.1.data)?;
+                session.set(&parameter.name, role, &parameter.shape, &values.1.data)?;
             }
         }
         Ok(progress)
@@ -283,6 +285,19 @@ impl RunDirectory {
         let place = if best { self.checkpoints().join("best") } else { self.path.clone() };
         model.save(&place, &download(session, &model.config)?)
     }
+}
+
+/// The session's moments as tensors, named after the parameters.
+fn moments(session: &Session, parameters: &[Parameter]) -> Result<Vec<(String, Tensor)>> {
+    let mut tensors = Vec::new();
+    for parameter in parameters {
+        for role in Role::MOMENTS {
+            let data = session.get(&parameter.name, role)?;
+            let shape = parameter.shape.iter().map(|size| *size as usize).collect();
+            tensors.push((role.name(&parameter.name), Tensor { shape, data }));
+        }
+    }
+    Ok(tensors)
 }
 
 /// Writes a value as indented JSON.

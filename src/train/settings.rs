@@ -16,6 +16,8 @@ pub struct Settings {
     pub max_steps: Option<u32>,
     /// Sentences per step.
     pub batch_size: usize,
+    /// Parts of a step, one after another: memory of one, the result of the whole.
+    pub gradient_accumulation: usize,
     /// Word pieces kept of a sentence, `[CLS]` and `[SEP]` included.
     pub max_length: usize,
     /// Highest learning rate.
@@ -58,6 +60,7 @@ impl Default for Settings {
             epochs: 3,
             max_steps: None,
             batch_size: 32,
+            gradient_accumulation: 1,
             max_length: 128,
             learning_rate: 5e-5,
             warmup_steps: None,

@@ -1,32 +1,34 @@
-//! One training step on the device: forward, backward, clip, AdamW, as a single plan.
+//! A training step on the device: the gradient of a batch, or of its parts one after another, and the
+//! update.
+//!
+//! ```text
+//! a part ──▶ gradient: forward, backward ──▶ sums over its sentences
+//!              ⋮ added up in the session's store
+//!           update: mean over the step's sentences, norm, clip, AdamW
+//! ```
+//!
+//! A step in one part is one program: memory that held an activation may hold a gradient later.
 
-use super::batches::Prepared;
-use super::{AttentionPairs, Settings};
+use super::Settings;
+use crate::engine::{AttentionPairs, Prepared, UNDER_WAY};
 use crate::error::{Error, Result};
-use crate::graph::{Executor, Graph, Pending, Place, Plan, Session, Timing, gradients, ops};
+use crate::gpu::Pending;
+use crate::graph::{Graph, Pass, Plan, Program, Seed, Session, Step, Timing, gradients, ops};
 use crate::kernels::optimizer::AdamW;
 use crate::kernels::tune::Tuning;
 use crate::kernels::{Scalars, Sizes, TensorId};
-use crate::model::Config;
-use crate::model::checkpoint::Tensor;
-use crate::model::distilbert::{self, Attention, Inputs, Parameter};
+use crate::model::{Config, Inputs, Parameter, network, parameters};
 use crate::sparsity::{LayerRules, Policy};
-use std::collections::HashMap;
 
 /// β₁ and β₂ and ε of AdamW.
 const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.999;
 const EPSILON: f32 = 1e-8;
 
-/// Steps submitted before the oldest one's loss is waited for.
-pub const UNDER_WAY: usize = 2;
-/// What comes back from each: loss and norm, and perhaps more.
-const RESULTS: usize = 2;
-
 /// Bytes that training takes on the device: as planned, and as allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// Parameters with their moments.
+    /// Parameters with their moments, and their gradients where a step has several parts.
     pub parameters: u64,
     /// Activations, gradients and copies that kernels read as texels.
     pub activations: u64,
@@ -36,23 +38,10 @@ pub struct Memory {
     pub saving: u64,
 }
 
-/// A model that can be trained.
-pub struct Trainer {
-    executor: Executor,
-    config: Config,
-    rules: LayerRules,
-    inputs: Inputs,
-    loss: TensorId,
-    norm: TensorId,
-    attention: Vec<Attention>,
-    gradients: Vec<TensorId>,
-    parameters: Vec<Parameter>,
-}
-
 /// What a step says of itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepResult {
-    /// Mean cross-entropy of the batch, before the update.
+    /// Mean cross-entropy of the step's sentences, before the update.
     pub loss: f32,
     /// Global gradient norm, before clipping.
     pub grad_norm: f32,
@@ -60,72 +49,115 @@ pub struct StepResult {
     pub pairs: AttentionPairs,
 }
 
-/// A training step in a graph, lowered, and where its results are.
-pub struct TrainingPlan {
-    /// The commands of a step.
-    pub plan: Plan,
-    rules: LayerRules,
-    inputs: Inputs,
-    loss: TensorId,
-    norm: TensorId,
-    attention: Vec<Attention>,
-    gradients: Vec<TensorId>,
+/// A step that has been submitted.
+pub struct PendingStep {
+    /// Loss and visits of each part, then the norm; all together where there is one part.
+    programs: Vec<Pending>,
 }
 
-impl TrainingPlan {
-    /// Plans the training step for batches up to `largest`. Needs no device.
+/// The plans of a training step.
+pub struct TrainingPlans {
+    /// What each part of a step runs, or the whole step where it has one part.
+    pub gradient: Plan,
+    /// What follows once all parts are done, where a step has several.
+    pub update: Option<Plan>,
+    rules: LayerRules,
+    inputs: Inputs,
+}
+
+/// A parameter in a graph, and its gradient.
+struct Trained {
+    weight: TensorId,
+    gradient: TensorId,
+    decays: bool,
+}
+
+impl TrainingPlans {
+    /// Plans the training step for parts of up to `largest`. Needs no device.
     ///
     /// # Errors
     /// Sizes that do not fit each other, or that kernels cannot count.
     pub fn new(
         config: &Config,
         policy: &Policy,
-        Settings { weight_decay, clip, checkpoint_activations, .. }: &Settings,
+        settings: &Settings,
         tuning: &Tuning,
         largest: Sizes,
     ) -> Result<Self> {
         let mut graph = Graph::new();
-        let rules = policy.training().for_layers(config.layers)?;
+        let rules = policy.training().for_layers(config.encoder.layers)?;
         let inputs = Inputs::new(&mut graph, &rules);
-        let network =
-            distilbert::network(&mut graph, config, &inputs, true, *checkpoint_activations)?;
-        let loss = ops::cross_entropy(&mut graph, network.logits, inputs.labels())?;
-        let found = gradients(&mut graph, loss, None)?;
-        let gradients: Vec<TensorId> = network
-            .parameters
-            .iter()
-            .map(|parameter| {
-                found.get(parameter).copied().ok_or_else(|| {
-                    Error::internal(format!("no gradient reaches {}", graph.name(*parameter)))
-                })
-            })
-            .collect::<Result<_>>()?;
-        let norm = ops::clip(&mut graph, &gradients, *clip)?;
-        let parameters = distilbert::parameters(config);
-        for ((weight, gradient), parameter) in
-            network.parameters.iter().zip(&gradients).zip(&parameters)
-        {
-            let settings = AdamW {
-                beta1: BETA1,
-                beta2: BETA2,
-                epsilon: EPSILON,
-                decay: if parameter.decays() { *weight_decay } else { 0.0 },
-            };
-            let updated = ops::Updated { weight: *weight, gradient: *gradient, settings };
-            ops::adamw(&mut graph, updated, norm)?;
+        let pass = Pass::Training { recompute: settings.checkpoint_activations };
+        let network = network(&mut graph, config, &inputs, pass)?;
+        let loss = config.task.loss(&mut graph, network.logits, inputs.labels())?;
+        let found = gradients(&mut graph, loss, Seed::One)?;
+        let mut trained = Vec::new();
+        for parameter in parameters(config) {
+            let weight = network.weights.tensor(&parameter.name)?;
+            let gradient = found.get(&weight).copied().ok_or_else(|| {
+                Error::internal(format!("no gradient reaches {}", parameter.name))
+            })?;
+            trained.push(Trained { weight, gradient, decays: parameter.decays() });
         }
-        let mut outputs = vec![loss, norm];
-        outputs.extend(&gradients);
-        let attention = network.attention;
-        let wanted = AttentionPairs::wanted(config, &attention, &largest);
-        outputs.extend(wanted.iter().map(|(visits, _)| *visits));
-        let plan = Plan::new(&graph, tuning.clone(), largest, &outputs)?;
-        Ok(Self { plan, rules, inputs, loss, norm, attention, gradients })
+        let mut outputs = vec![loss];
+        let update = if settings.gradient_accumulation > 1 {
+            for Trained { weight, gradient, .. } in &trained {
+                ops::accumulate(&mut graph, *weight, *gradient)?;
+            }
+            Some(update_plan(config, settings, tuning)?)
+        } else {
+            outputs.push(update(&mut graph, &trained, settings)?);
+            None
+        };
+        outputs.extend(AttentionPairs::wanted(&network.attention));
+        let gradient = Plan::new(&graph, tuning.clone(), largest, &outputs)?;
+        Ok(Self { gradient, update, rules, inputs })
     }
 }
 
+/// Adds clipping and AdamW to a graph; returns the norm and the factor of the gradient.
+fn update(graph: &mut Graph, trained: &[Trained], settings: &Settings) -> Result<TensorId> {
+    let gradients: Vec<TensorId> = trained.iter().map(|trained| trained.gradient).collect();
+    let norm = ops::clip(graph, &gradients, settings.clip)?;
+    for Trained { weight, gradient, decays } in trained {
+        let decay = if *decays { settings.weight_decay } else { 0.0 };
+        let constants = AdamW { beta1: BETA1, beta2: BETA2, epsilon: EPSILON, decay };
+        let updated = ops::Updated { weight: *weight, gradient: *gradient, settings: constants };
+        ops::adamw(graph, updated, norm)?;
+    }
+    Ok(norm)
+}
+
+/// The update by itself, from the gradients in the store, which it empties for the next step.
+fn update_plan(config: &Config, settings: &Settings, tuning: &Tuning) -> Result<Plan> {
+    let mut graph = Graph::new();
+    let trained: Vec<Trained> = parameters(config)
+        .iter()
+        .map(|parameter| {
+            let weight = graph.parameter(&parameter.name, &parameter.shape);
+            let gradient = ops::accumulated(&mut graph, weight);
+            Trained { weight, gradient, decays: parameter.decays() }
+        })
+        .collect();
+    let norm = update(&mut graph, &trained, settings)?;
+    trained.iter().for_each(|trained| ops::clear(&mut graph, trained.gradient));
+    Plan::new(&graph, tuning.clone(), Sizes::default(), &[norm])
+}
+
+/// A model that can be trained.
+pub struct Trainer {
+    gradient: Program,
+    update: Option<Program>,
+    config: Config,
+    rules: LayerRules,
+    inputs: Inputs,
+    parameters: Vec<Parameter>,
+    /// Parts of a step, at most.
+    parts: usize,
+}
+
 impl Trainer {
-    /// Plans and prepares the training step for batches up to `largest`. The session must hold the
+    /// Plans and prepares the training step for parts of up to `largest`. The session must hold the
     /// model's parameters.
     ///
     /// # Errors
@@ -137,95 +169,105 @@ impl Trainer {
         settings: &Settings,
         largest: Sizes,
     ) -> Result<Self> {
-        let TrainingPlan { plan, rules, inputs, loss, norm, attention, gradients } =
-            TrainingPlan::new(config, policy, settings, &session.tuning, largest)?;
-        let executor = Executor::new(session, plan)?;
-        let parameters = distilbert::parameters(config);
+        let plans = TrainingPlans::new(config, policy, settings, &session.tuning, largest)?;
+        let TrainingPlans { gradient, update, rules, inputs } = plans;
+        let parts = settings.gradient_accumulation.max(1);
+        let gradient = Program::new(session, gradient, UNDER_WAY * parts)?;
+        let update = update.map(|plan| Program::new(session, plan, UNDER_WAY)).transpose()?;
+        let parameters = parameters(config);
         let config = config.clone();
-        let mut trainer =
-            Self { executor, config, rules, inputs, loss, norm, attention, gradients, parameters };
-        let (count, bytes) = trainer.results();
-        trainer.executor.reserve(session, count, bytes)?;
-        Ok(trainer)
+        Ok(Self { gradient, update, config, rules, inputs, parameters, parts })
     }
 
-    /// Submits a step and returns at once.
+    /// Submits a step in its parts and returns at once. Of the scalars the numbers of sentences follow
+    /// from the parts.
     ///
     /// # Errors
-    /// A batch larger than planned for, or an error of the device.
+    /// More parts, or a larger one, than planned for; an error of the device.
     pub fn step(
         &mut self,
         session: &Session,
-        prepared: &Prepared,
+        parts: &[Prepared],
         scalars: Scalars,
-    ) -> Result<Pending> {
-        self.run(session, prepared, scalars, &self.outputs(&prepared.sizes()))
+    ) -> Result<PendingStep> {
+        let mut programs = self.add_gradients(session, parts, scalars)?;
+        programs.extend(self.apply_update(session, parts, scalars)?);
+        Ok(PendingStep { programs })
     }
 
-    /// What comes back from every step.
-    fn outputs(&self, sizes: &Sizes) -> Vec<(TensorId, usize)> {
-        let wanted = AttentionPairs::wanted(&self.config, &self.attention, sizes);
-        [(self.loss, 1), (self.norm, 2)].into_iter().chain(wanted).collect()
-    }
-
-    /// How many results are under way at a time, and the bytes of the largest.
-    fn results(&self) -> (usize, u64) {
-        let outputs = self.outputs(&self.plan().largest);
-        let largest = outputs.iter().map(|(_, words)| *words as u64 * 4).max().unwrap_or(0);
-        (UNDER_WAY * outputs.len(), largest.next_multiple_of(16))
-    }
-
-    fn run(
+    /// The first half of a step that has several parts: adds up their gradients in the session's store.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn add_gradients(
         &mut self,
         session: &Session,
-        prepared: &Prepared,
+        parts: &[Prepared],
         scalars: Scalars,
-        outputs: &[(TensorId, usize)],
-    ) -> Result<Pending> {
-        let words = self.inputs.words(&prepared.batch, &prepared.masks);
-        self.executor.run(session, prepared.sizes(), scalars, &words, outputs)
+    ) -> Result<Vec<Pending>> {
+        if parts.is_empty() || parts.len() > self.parts {
+            return Err(Error::internal(format!(
+                "a step of {} parts in a plan for 1 to {}",
+                parts.len(),
+                self.parts
+            )));
+        }
+        let sentences = sentences(parts);
+        parts
+            .iter()
+            .map(|part| {
+                let inputs = self.inputs.words(&part.batch, &part.masks);
+                let first_sentence = part.batch.first_sequence;
+                let scalars = Scalars { sentences, first_sentence, ..scalars };
+                let step = Step { sizes: part.sizes(), scalars, inputs: &inputs };
+                self.gradient.run(session, &step)
+            })
+            .collect()
     }
 
-    /// Waits for a step on this batch.
+    /// The second half: updates the parameters by the gradients that were added up, and empties those.
+    /// `None` where a step has one part, and is updated with it.
+    ///
+    /// # Errors
+    /// An error of the device.
+    fn apply_update(
+        &mut self,
+        session: &Session,
+        parts: &[Prepared],
+        scalars: Scalars,
+    ) -> Result<Option<Pending>> {
+        let Some(update) = &mut self.update else { return Ok(None) };
+        let scalars = Scalars { sentences: sentences(parts), ..scalars };
+        update.run(session, &Step { sizes: Sizes::default(), scalars, inputs: &[] }).map(Some)
+    }
+
+    /// Waits for a step of these parts.
     ///
     /// # Errors
     /// The device failed.
     pub fn finish(
         &self,
         session: &Session,
-        pending: Pending,
-        prepared: &Prepared,
+        pending: PendingStep,
+        parts: &[Prepared],
     ) -> Result<StepResult> {
-        let values = pending.wait::<u32>(session)?;
+        let mut values = Vec::new();
+        for program in pending.programs {
+            values.push(program.wait::<u32>(&session.device)?);
+        }
+        let apart = self.update.is_some();
+        let norm = if apart { values.pop().map(|norm| norm[0][0]) } else { None };
+        let norm = norm.unwrap_or_else(|| values[0][1][0]);
+        // Loss, the norm where it comes with it, then the visits.
+        let visits = if apart { 1 } else { 2 };
         let mut pairs = AttentionPairs::default();
-        pairs.add(&self.config, &self.rules, &prepared.masks, &values[RESULTS..]);
-        let of = |result: usize| f32::from_bits(values[result][0]);
-        Ok(StepResult { loss: of(0), grad_norm: of(1), pairs })
-    }
-
-    /// Runs one step and returns, besides its result (without its pairs), the gradient of every tensor of the
-    /// checkpoint, before clipping.
-    ///
-    /// # Errors
-    /// As [`Trainer::step`].
-    pub fn step_with_gradients(
-        &mut self,
-        session: &Session,
-        prepared: &Prepared,
-        scalars: Scalars,
-    ) -> Result<(StepResult, HashMap<String, Tensor>)> {
-        let mut outputs = vec![(self.loss, 1), (self.norm, 2)];
-        outputs.extend(self.gradients.iter().zip(&self.parameters).map(|(id, p)| (*id, p.count())));
-        let values = self.run(session, prepared, scalars, &outputs)?.wait::<f32>(session)?;
-        let pairs = AttentionPairs::default();
-        let result = StepResult { loss: values[0][0], grad_norm: values[1][0], pairs };
-        let gradients = self
-            .parameters
-            .iter()
-            .zip(&values[RESULTS..])
-            .flat_map(|(parameter, values)| parameter.scatter(values))
-            .collect();
-        Ok((result, gradients))
+        let mut loss = 0.0;
+        for (part, values) in parts.iter().zip(&values) {
+            loss += f32::from_bits(values[0][0]);
+            pairs.add(&self.config, &self.rules, &part.masks, &values[visits..]);
+        }
+        let loss = loss / sentences(parts) as f32;
+        Ok(StepResult { loss, grad_norm: f32::from_bits(norm), pairs })
     }
 
     /// As [`Trainer::step`], with the time that each launch took.
@@ -235,35 +277,88 @@ impl Trainer {
     pub fn profile(
         &mut self,
         session: &Session,
-        prepared: &Prepared,
+        parts: &[Prepared],
         scalars: Scalars,
-    ) -> Result<(Pending, Vec<Timing>)> {
-        let words = self.inputs.words(&prepared.batch, &prepared.masks);
-        let sizes = prepared.sizes();
-        let outputs = self.outputs(&sizes);
-        self.executor.profile(session, sizes, scalars, &words, &outputs)
+    ) -> Result<(PendingStep, Vec<Timing>)> {
+        let sentences = sentences(parts);
+        let (mut programs, mut timings) = (Vec::new(), Vec::new());
+        for part in parts {
+            let inputs = self.inputs.words(&part.batch, &part.masks);
+            let first_sentence = part.batch.first_sequence;
+            let scalars = Scalars { sentences, first_sentence, ..scalars };
+            let step = Step { sizes: part.sizes(), scalars, inputs: &inputs };
+            let (pending, times) = self.gradient.profile(session, &step)?;
+            programs.push(pending);
+            extend(&mut timings, times);
+        }
+        if let Some(update) = &mut self.update {
+            let scalars = Scalars { sentences, ..scalars };
+            let step = Step { sizes: Sizes::default(), scalars, inputs: &[] };
+            let (pending, times) = update.profile(session, &step)?;
+            programs.push(pending);
+            extend(&mut timings, times);
+        }
+        Ok((PendingStep { programs }, timings))
     }
 
-    /// The plan of a step.
+    /// Operations and bytes of a step in these parts: floating-point operations of products and
+    /// attention, bytes that the kernels cannot but move.
+    pub fn work(&self, parts: &[Prepared]) -> Work {
+        let mut work = Work::default();
+        for part in parts {
+            work.add(self.gradient.plan(), &part.sizes());
+        }
+        if let Some(update) = &self.update {
+            work.add(update.plan(), &Sizes::default());
+        }
+        work
+    }
+
+    /// What each part of a step runs, or the whole step where it has one part.
     pub fn plan(&self) -> &Plan {
-        self.executor.plan()
+        self.gradient.plan()
     }
 
     /// Bytes that training takes on the device.
     pub fn memory(&self) -> Memory {
-        let plan = self.plan();
-        let (results, bytes) = self.results();
+        let gradient = self.gradient.plan();
+        let update = self.update.as_ref().map(Program::plan);
+        let own = gradient.own_bytes(UNDER_WAY * self.parts)
+            + update.map_or(0, |plan| plan.own_bytes(UNDER_WAY));
+        let activations = gradient.made_bytes() + update.map_or(0, Plan::made_bytes);
         let largest = self.parameters.iter().map(|parameter| parameter.count() as u64 * 4).max();
         Memory {
-            parameters: plan.total_bytes(Place::Session),
-            activations: plan.total_bytes(Place::Slot(0)),
-            others: plan.own_bytes() - plan.total_bytes(Place::Slot(0)) + results as u64 * bytes,
+            parameters: update.unwrap_or(gradient).stored_bytes(),
+            activations,
+            others: own - activations,
             saving: largest.unwrap_or(0).max(4).next_multiple_of(16),
         }
     }
 }
 
-/// The session's names of a parameter's two moments.
-pub(super) fn moments(parameter: &Parameter) -> [String; 2] {
-    ["first", "second"].map(|which| format!("{} ({which} moment)", parameter.name))
+/// What a step has to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Floating-point operations of products and attention.
+    pub operations: u64,
+    /// Bytes that the kernels cannot but move.
+    pub bytes: u64,
+}
+
+impl Work {
+    /// Adds what a plan does with a batch of these sizes.
+    pub fn add(&mut self, plan: &Plan, sizes: &Sizes) {
+        self.operations += plan.operations(sizes);
+        self.bytes += plan.bytes_moved(sizes);
+    }
+}
+
+fn sentences(parts: &[Prepared]) -> u32 {
+    parts.iter().map(|part| part.batch.sequences() as u32).sum()
+}
+
+/// Times of a further program, which begin after those before it.
+fn extend(timings: &mut Vec<Timing>, more: Vec<Timing>) {
+    let start = timings.last().map_or(0.0, |last: &Timing| last.begin + last.seconds);
+    timings.extend(more.into_iter().map(|time| Timing { begin: start + time.begin, ..time }));
 }

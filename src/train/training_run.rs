@@ -1,16 +1,20 @@
 //! The training loop: from a model and a data set to a run directory.
 
 use super::Settings;
-use super::batches::{Batches, Prepared};
-use super::evaluator::{Evaluator, encode};
+use super::batches::Batches;
+use crate::engine::Prepared;
+use crate::engine::Evaluator;
+use crate::model::encode;
 use super::metrics::{Metrics, StepLine};
 use super::record::{DataRecord, RunData, RunRecord, RunResult};
 use super::run_directory::{Progress, RunDirectory, write_json};
-use super::trainer::UNDER_WAY;
-use super::{AttentionPairs, Evaluation, Memory, Model, Schedule, StepResult, Trainer};
+use crate::engine::UNDER_WAY;
+use super::{Memory, Schedule, StepResult, Trainer};
+use crate::engine::{AttentionPairs, Evaluation};
+use crate::model::Model;
 use crate::data::{Dataset, Encoded, epoch_order};
 use crate::error::{Error, Result};
-use crate::graph::{Pending, Session, Timing, ops};
+use crate::graph::{Session, Timing, ops};
 use crate::kernels::Scalars;
 use crate::kernels::tune::Choice;
 use sha2::{Digest, Sha256};
@@ -405,7 +409,7 @@ fn run_record(task: &Task, session: &Session) -> RunRecord {
         settings: task.settings.clone(),
         data: RunData { train: data(&task.train), validation: data(&task.validation) },
         adapter: serde_json::to_value(&session.device.adapter).unwrap_or_default(),
-        shaders: session.tuning.target.name().into(),
+        shaders: session.tuning.abilities.name().into(),
         tuning: session.tuning.chosen.clone(),
         diverged: None,
         result: None,

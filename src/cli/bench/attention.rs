@@ -3,10 +3,10 @@
 use crate::cli::{Common, open, print, print_json};
 use crate::error::{Error, Result};
 use crate::graph::{AttentionBench, Session, ops};
-use crate::kernels::attention::Heads;
+use crate::kernels::Heads;
 use crate::sparsity::Policy;
 use crate::study::median;
-use crate::train::TRAINING;
+use crate::engine::TRAINING;
 
 #[derive(clap::Args)]
 pub struct Arguments {

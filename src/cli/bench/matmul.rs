@@ -2,7 +2,7 @@
 
 use crate::cli::{Common, open, print, print_json};
 use crate::error::{Error, Result};
-use crate::graph::ProductBench;
+use crate::measure::ProductBench;
 use crate::kernels::matmul::Transposition;
 use crate::kernels::tune::Class;
 use crate::kernels::{Size, Sizes};

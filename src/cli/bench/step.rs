@@ -4,12 +4,15 @@ use crate::cli::eval::policy_of;
 use crate::cli::{Common, open, print, print_json, progress, source};
 use crate::data::{Encoded, Split};
 use crate::error::{Error, Result};
-use crate::graph::{Pending, Plan, Session, Timing};
+use crate::gpu::Pending;
+use crate::graph::{Session, Timing};
 use crate::kernels::Scalars;
 use crate::report;
 use crate::sparsity::Policy;
 use crate::study::median;
-use crate::train::{Batches, Evaluator, Model, Prepared, Settings, Trainer, encode};
+use crate::train::{Batches, Settings, Trainer};
+use crate::engine::{Evaluator, Prepared};
+use crate::model::{Model, encode};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -151,7 +154,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     settings.sparsity = phase.to_string();
     let steps = arguments.steps + 1;
     let examples = examples(&arguments, &model, steps)?;
-    let mut batches = Batches::new(&examples, &settings, model.config.layers)?;
+    let mut batches = Batches::new(&examples, &settings, model.config.encoder.layers)?;
     let largest = batches.largest(steps);
     model.upload(&mut session)?;
     let mut runner = if arguments.eval {
@@ -231,17 +234,17 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
 /// Sentences for so many steps: of the data, or of random tokens.
 fn examples(arguments: &Arguments, model: &Model, steps: u32) -> Result<Vec<Encoded>> {
     if let Some(data) = &arguments.data {
-        let dataset = source::dataset(data, Split::Train, &model.config.labels)?;
+        let dataset = source::dataset(data, Split::Train, model.config.task.labels())?;
         return encode(model, &dataset, arguments.max_length);
     }
     let length = arguments.length.unwrap_or_default();
-    if length == 0 || length > model.config.max_positions {
+    if length == 0 || length > model.config.encoder.max_positions {
         return Err(Error::usage(format!(
             "--length {length}: the model has positions for 1 to {} tokens",
-            model.config.max_positions
+            model.config.encoder.max_positions
         )));
     }
-    let vocabulary = model.config.vocab_size as u32;
+    let vocabulary = model.config.encoder.vocab_size as u32;
     let mut word = 1u32;
     let mut draw = || {
         // A linear congruence: any words will do, as long as they are spread over the vocabulary.

@@ -2,10 +2,10 @@
 
 use crate::error::Result;
 use crate::graph::Graph;
-use crate::kernels::attention::{self as kernels, Backward, Heads};
+use crate::kernels::attention::{self as kernels, Backward};
 use crate::kernels::mask::{self as mask_kernels, Draw, Mask, Room};
 use crate::kernels::pointwise::Dropout;
-use crate::kernels::{Size, Symbol, TensorId};
+use crate::kernels::{Element, Heads, Size, Symbol, TensorId};
 use crate::sparsity::{Block, Rule};
 
 /// The ops by which the device makes masks.
@@ -33,7 +33,7 @@ impl MaskInputs {
     /// Adds the inputs for the masks of a rule to a graph, in blocks of so many tokens.
     pub fn new(graph: &mut Graph, rule: &Rule, block: u32) -> Self {
         let mut input = |name: &str, symbol: Symbol, times: u32| {
-            graph.input(name, [Size::from(symbol).times(u64::from(times))])
+            graph.input(name, Element::U32, [Size::from(symbol).times(u64::from(times))])
         };
         Self {
             blocks: input("blocks", Symbol::Blocks, Block::WORDS),
@@ -67,17 +67,17 @@ pub fn mask(
     Ok(match *rule {
         Rule::Dense | Rule::Local { .. } => shared,
         Rule::Topk { .. } => {
-            let bits = graph.value("mask bits", [per_head, words]);
+            let bits = graph.words("mask bits", [per_head, words]);
             graph.node(MASKS[0], &[bits], move |lowering| {
-                let target = lowering.target();
-                let room = Room::for_rows(target, heads, block, &lowering.largest);
+                let abilities = lowering.abilities();
+                let room = Room::for_rows(abilities, heads, block, &lowering.largest);
                 let scores = lowering.scratch(room.words());
-                vec![mask_kernels::topk(target, heads, block, room, [qkv, blocks, scores, bits])]
+                vec![mask_kernels::topk(abilities, heads, block, room, [qkv, blocks, scores, bits])]
             });
             Mask { bits: Some(bits), bits_stride: words, ..shared }
         }
         Rule::Random { seed, .. } => {
-            let bits = graph.value("mask bits", [per_head, words]);
+            let bits = graph.words("mask bits", [per_head, words]);
             graph.node(MASKS[1], &[bits], move |_| {
                 vec![mask_kernels::random(heads, block, Draw { seed, layer }, blocks, bits)]
             });
@@ -85,7 +85,7 @@ pub fn mask(
         }
         Rule::BlockTopk { .. } => {
             let words = Size::from(Symbol::Visits);
-            let visits = graph.value("mask visits", [per_head, words]);
+            let visits = graph.words("mask visits", [per_head, words]);
             graph.node(MASKS[2], &[visits], move |lowering| {
                 let pooled =
                     lowering.scratch(Size::from(Symbol::Blocks).times(2 * u64::from(width)));
@@ -118,7 +118,7 @@ pub fn attention(
     let out = graph.value("context", [tokens, width]);
     let log_sum_exp = graph.value("log-sum-exp", per_row);
     graph.node(ATTENTION[0], &[out, log_sum_exp], move |lowering| {
-        vec![kernels::forward(lowering.target(), heads, dropout, &mask, qkv, out, log_sum_exp)]
+        vec![kernels::forward(lowering.abilities(), heads, dropout, &mask, qkv, out, log_sum_exp)]
     });
     graph.gradient(move |graph, dout| {
         let Some(dout) = dout[0] else { return Ok(vec![]) };
@@ -126,7 +126,7 @@ pub fn attention(
         graph.node(ATTENTION[1], &[dqkv], move |lowering| {
             let delta = lowering.scratch(tokens.times(u64::from(heads.count)));
             let tensors = Backward { qkv, out, log_sum_exp, dout, delta, dqkv };
-            kernels::backward(lowering.target(), heads, dropout, &mask, tensors).to_vec()
+            kernels::backward(lowering.abilities(), heads, dropout, &mask, tensors).to_vec()
         });
         Ok(vec![(qkv, dqkv)])
     });

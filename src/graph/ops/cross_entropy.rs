@@ -1,10 +1,10 @@
-//! Softmax cross-entropy, averaged over the sentences.
+//! Softmax cross-entropy, summed over the sentences.
 
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::kernels::{Size, Symbol, TensorId, cross_entropy as kernels};
 
-/// `[1]`, the mean over sentences of -log softmax(logits)[label]: `logits [sequences, classes]`,
+/// `[1]`, the sum over sentences of -log softmax(logits)[label]: `logits [sequences, classes]`,
 /// `labels [sequences]`. It is where a gradient starts: its own is taken as 1.
 ///
 /// # Errors

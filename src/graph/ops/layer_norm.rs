@@ -1,11 +1,12 @@
 //! LayerNorm of a sum.
 
+use super::Affine;
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::kernels::layer_norm::{self, Backward, Dropped, Forward};
 use crate::kernels::{Size, TensorId};
 
-/// `LayerNorm(x + residual) · gamma + beta` over the rows of `x [rows, columns]`.
+/// `LayerNorm(x + residual) · weight + bias` over the rows of `x [rows, columns]`.
 ///
 /// # Errors
 /// Shapes that do not fit.
@@ -13,14 +14,13 @@ pub fn layer_norm(
     graph: &mut Graph,
     x: TensorId,
     residual: Option<TensorId>,
-    gamma: TensorId,
-    beta: TensorId,
+    affine: Affine,
     epsilon: f32,
 ) -> Result<TensorId> {
-    dropout_layer_norm(graph, None, x, residual, [gamma, beta], epsilon)
+    dropout_layer_norm(graph, None, x, residual, affine, epsilon)
 }
 
-/// `LayerNorm(dropout(x) + residual) · gamma + beta` over the rows of `x [rows, columns]`, in one pass
+/// `LayerNorm(dropout(x) + residual) · weight + bias` over the rows of `x [rows, columns]`, in one pass
 /// over memory.
 ///
 /// # Errors
@@ -30,7 +30,7 @@ pub fn dropout_layer_norm(
     dropped: Option<Dropped>,
     x: TensorId,
     residual: Option<TensorId>,
-    [gamma, beta]: [TensorId; 2],
+    Affine { weight: gamma, bias: beta }: Affine,
     epsilon: f32,
 ) -> Result<TensorId> {
     let (rows, columns) = graph.matrix("layer norm", x)?;
@@ -47,7 +47,7 @@ pub fn dropout_layer_norm(
     graph.node("layer norm", &[y, normalized, inverse_deviation], move |lowering| {
         let tensors =
             Forward { x, dropped, residual, gamma, beta, y, normalized, inverse_deviation };
-        vec![layer_norm::forward(lowering.target(), rows, columns, epsilon, tensors)]
+        vec![layer_norm::forward(lowering.abilities(), rows, columns, epsilon, tensors)]
     });
     graph.gradient(move |graph, dy| {
         let Some(dy) = dy[0] else { return Ok(vec![]) };
@@ -58,7 +58,7 @@ pub fn dropout_layer_norm(
         graph.node("layer norm gradient", &outputs, move |lowering| {
             let dx = dropped_dx.unwrap_or_else(|| lowering.scratch(Size::from(1u32)));
             let tensors = Backward { dy, normalized, gamma, inverse_deviation, dz, dropped, dx };
-            vec![layer_norm::backward(lowering.target(), rows, columns, tensors)]
+            vec![layer_norm::backward(lowering.abilities(), rows, columns, tensors)]
         });
         let dgamma = graph.value(&format!("d {name}.weight"), [Size::from(columns)]);
         let dbeta = graph.value(&format!("d {name}.bias"), [Size::from(columns)]);

@@ -1,22 +1,22 @@
 //! A projection with bias and activation.
 
+use super::Affine;
 use crate::error::Result;
-use crate::graph::Graph;
+use crate::graph::{Graph, Pass};
 use crate::kernels::matmul::{self, Activation, Operands, Transposition};
 use crate::kernels::{Size, TensorId, pointwise};
 
 /// `activation(x·weightᵀ + bias)`: `x [rows, in]`, `weight [out, in]`, `bias [out]`, result
-/// `[rows, out]`. With `training`, what the gradient needs is kept.
+/// `[rows, out]`. In training what the gradient needs is kept.
 ///
 /// # Errors
 /// Shapes that do not fit.
 pub fn linear(
     graph: &mut Graph,
     x: TensorId,
-    weight: TensorId,
-    bias: TensorId,
+    Affine { weight, bias }: Affine,
     activation: Activation,
-    training: bool,
+    pass: Pass,
 ) -> Result<TensorId> {
     let (rows, inputs) = graph.matrix("linear", x)?;
     let (out, _) = graph.matrix("linear", weight)?;
@@ -24,7 +24,7 @@ pub fn linear(
     graph.expect("linear", bias, [out])?;
     let name = graph.name(weight).trim_end_matches(".weight").to_owned();
     let y = graph.value(&name, [rows, out]);
-    let before = (training && activation != Activation::None)
+    let before = (pass.is_training() && activation != Activation::None)
         .then(|| graph.value(&format!("{name} (before activation)"), [rows, out]));
     let outputs: Vec<TensorId> = [y].into_iter().chain(before).collect();
     graph.node("linear", &outputs, move |lowering| {
@@ -54,8 +54,9 @@ pub fn linear(
             product(lowering, Transposition::Tn, sizes, plain(dy, x, dweight))
         });
         let dbias = graph.value(&format!("d {name}.bias"), [out]);
+        let columns = out.factor as u32;
         graph.node("bias gradient", &[dbias], move |lowering| {
-            vec![matmul::column_sum(lowering.target(), rows, out.factor as u32, dy, dbias)]
+            vec![matmul::column_sum(lowering.abilities(), rows, columns, dy, dbias)]
         });
         Ok(vec![(x, dx), (weight, dweight), (bias, dbias)])
     });

@@ -15,5 +15,16 @@ pub use embedding::{TokenInputs, embedding};
 pub use first_token::first_token;
 pub use layer_norm::{dropout_layer_norm, layer_norm};
 pub use linear::linear;
-pub use optimizer::{Updated, adamw, clip};
+pub use optimizer::{Updated, accumulate, accumulated, adamw, clear, clip};
 pub use pointwise::{add, dropout, dropout_rows};
+
+use crate::kernels::TensorId;
+
+/// What a projection or a LayerNorm multiplies with and adds.
+#[derive(Debug, Clone, Copy)]
+pub struct Affine {
+    /// `[out, in]` of a projection, `[columns]` of a LayerNorm.
+    pub weight: TensorId,
+    /// `[out]`, or `[columns]`.
+    pub bias: TensorId,
+}

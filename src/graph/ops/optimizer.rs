@@ -1,9 +1,9 @@
 //! The end of a training step: global norm, clip, AdamW.
 
-use crate::error::Result;
-use crate::graph::Graph;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Role};
 use crate::kernels::optimizer::{self as kernels, AdamW, State};
-use crate::kernels::{Size, TensorId};
+use crate::kernels::{Command, Size, TensorId, pointwise};
 
 /// A parameter, its gradient and how it is updated.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +16,8 @@ pub struct Updated {
     pub settings: AdamW,
 }
 
-/// `[2]`: the norm of all gradients together, and the factor that clips it to `limit` (0: none).
+/// `[2]`: the norm of the mean gradient of the step's sentences, of which `gradients` hold the sums, and
+/// the factor that turns a sum into a mean clipped to the norm `limit` (0: no limit).
 ///
 /// # Errors
 /// A gradient whose size depends on the batch.
@@ -25,7 +26,7 @@ pub fn clip(graph: &mut Graph, gradients: &[TensorId], limit: f32) -> Result<Ten
     for gradient in gradients {
         let elements = graph.shape(*gradient).elements();
         let count = elements.fixed().ok_or_else(|| {
-            crate::error::Error::internal(format!(
+            Error::internal(format!(
                 "gradient norm: {} has the shape {}, which is no parameter's",
                 graph.name(*gradient),
                 graph.shape(*gradient)
@@ -49,22 +50,43 @@ pub fn clip(graph: &mut Graph, gradients: &[TensorId], limit: f32) -> Result<Ten
     Ok(norm)
 }
 
-/// Updates a parameter in place. Its two moments are parameters of the session, named after it.
+/// Adds a gradient to what earlier parts of the step have left of its parameter's in the session's
+/// store.
 ///
 /// # Errors
 /// The gradient's shape is not the parameter's.
-pub fn adamw(graph: &mut Graph, updated: Updated, norm: TensorId) -> Result<[TensorId; 2]> {
+pub fn accumulate(graph: &mut Graph, weight: TensorId, gradient: TensorId) -> Result<()> {
+    let shape = graph.shape(weight).clone();
+    graph.expect("accumulate", gradient, shape.clone())?;
+    let sum = graph.companion(weight, Role::Gradient);
+    let count = shape.elements();
+    graph.node("accumulate", &[], move |_| vec![pointwise::accumulate(count, gradient, sum)]);
+    Ok(())
+}
+
+/// The gradient that the parts of a step have added up, of a parameter.
+pub fn accumulated(graph: &mut Graph, weight: TensorId) -> TensorId {
+    graph.companion(weight, Role::Gradient)
+}
+
+/// Empties a gradient, for the next step's parts to add to.
+pub fn clear(graph: &mut Graph, gradient: TensorId) {
+    graph.node("clear gradient", &[], move |_| vec![Command::Clear(gradient)]);
+}
+
+/// Updates a parameter in place, and its two moments in the session's store.
+///
+/// # Errors
+/// The gradient's shape is not the parameter's.
+pub fn adamw(graph: &mut Graph, updated: Updated, norm: TensorId) -> Result<()> {
     let Updated { weight, gradient, settings } = updated;
     let shape = graph.shape(weight).clone();
     graph.expect("AdamW", gradient, shape.clone())?;
     let count = shape.elements().factor;
-    let sizes: Vec<u64> = shape.0.iter().map(|size| size.factor).collect();
-    let name = graph.name(weight).to_owned();
-    let first = graph.parameter(&format!("{name} (first moment)"), &sizes);
-    let second = graph.parameter(&format!("{name} (second moment)"), &sizes);
+    let [first, second] = Role::MOMENTS.map(|moment| graph.companion(weight, moment));
     graph.node("AdamW", &[], move |_| {
         let state = State { weight, first, second };
         vec![kernels::adamw(settings, count, gradient, norm, state)]
     });
-    Ok([first, second])
+    Ok(())
 }

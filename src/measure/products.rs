@@ -1,7 +1,7 @@
 //! Products measured on the adapter: how long a variant takes, and whether it is right.
 
-use super::{Executor, Graph, Plan, Session};
 use crate::error::{Error, Result};
+use crate::graph::{Graph, Program, Role, Session, Step};
 use crate::kernels::matmul::{Activation, Operands, Transposition, Variant, matmul};
 use crate::kernels::tune::{Choice, Class};
 use crate::kernels::{Scalars, Size, Sizes};
@@ -47,8 +47,11 @@ impl<'a> ProductBench<'a> {
                 .collect()
         };
         let (a, b) = (values(m * k, 0), values(k * n, m * k));
-        session.replace(A, &a)?;
-        session.replace(B, &b)?;
+        for (name, values) in [(A, &a), (B, &b)] {
+            // Another class may have left one of another size.
+            session.store.remove(name, Role::Weight);
+            session.set(name, Role::Weight, &[values.len() as u64], values)?;
+        }
         Ok(Self { session, class, a, b })
     }
 
@@ -58,8 +61,8 @@ impl<'a> ProductBench<'a> {
     /// # Errors
     /// It does not compile, or does not run; or it computes something else.
     pub fn seconds(&mut self, variant: Variant, seconds: f64) -> Result<Vec<f64>> {
+        self.check(variant)?;
         let mut once = self.plan(variant, 1)?;
-        self.check(&mut once, variant)?;
         let single = self.time(&mut once)?;
         let repeats = ((seconds / single).ceil() as usize).clamp(1, 100);
         let mut many = if repeats == 1 { once } else { self.plan(variant, repeats)? };
@@ -71,7 +74,12 @@ impl<'a> ProductBench<'a> {
     ///
     /// # Errors
     /// It does not compile.
-    pub fn plan(&mut self, variant: Variant, repeats: usize) -> Result<Executor> {
+    pub fn plan(&mut self, variant: Variant, repeats: usize) -> Result<Program> {
+        self.build(variant, repeats, false)
+    }
+
+    /// The product `repeats` times over; the result comes back where it is wanted.
+    fn build(&mut self, variant: Variant, repeats: usize, result: bool) -> Result<Program> {
         let Class { transposition, sizes: [m, n, k] } = self.class;
         let mut graph = Graph::new();
         let a = graph.parameter(A, &[m * k]);
@@ -85,30 +93,26 @@ impl<'a> ProductBench<'a> {
                 matmul(variant, transposition, sizes, operands, |size| lowering.scratch(size))
             });
         }
-        let plan = Plan::new(&graph, self.session.tuning.clone(), Sizes::default(), &[c])?;
-        Executor::new(self.session, plan)
+        let outputs = if result { &[c][..] } else { &[] };
+        Program::build(self.session, &graph, Sizes::default(), outputs, 1)
     }
 
     /// Seconds of one run.
     ///
     /// # Errors
     /// The device failed.
-    pub fn time(&self, executor: &mut Executor) -> Result<f64> {
-        let (sizes, scalars) = (Sizes::default(), Scalars::default());
+    pub fn time(&self, program: &mut Program) -> Result<f64> {
         let started = Instant::now();
-        executor.run(self.session, sizes, scalars, &[], &[])?.wait::<f32>(self.session)?;
+        program.run(self.session, &nothing())?.wait::<f32>(&self.session.device)?;
         Ok(started.elapsed().as_secs_f64())
     }
 
     /// Compares elements spread over the result with their sums in float64.
-    fn check(&self, executor: &mut Executor, variant: Variant) -> Result<()> {
+    fn check(&mut self, variant: Variant) -> Result<()> {
         let Class { transposition, sizes: [m, n, k] } = self.class;
-        let c =
-            executor.plan().tensor("c").ok_or_else(|| Error::internal("a product without result"))?;
-        let outputs = [(c, (m * n) as usize)];
-        let (sizes, scalars) = (Sizes::default(), Scalars::default());
-        let pending = executor.run(self.session, sizes, scalars, &[], &outputs)?;
-        let got: Vec<f32> = pending.wait(self.session)?.swap_remove(0);
+        let mut program = self.build(variant, 1, true)?;
+        let pending = program.run(self.session, &nothing())?;
+        let got: Vec<f32> = pending.wait(&self.session.device)?.swap_remove(0);
         for number in 0..CHECKED.min(m * n) {
             // Both ends, and steps that are no multiple of a tile.
             let at = number * (m * n - 1) / (CHECKED.min(m * n) - 1).max(1);
@@ -139,6 +143,11 @@ impl<'a> ProductBench<'a> {
     }
 }
 
+/// A step without inputs.
+fn nothing() -> Step<'static> {
+    Step { sizes: Sizes::default(), scalars: Scalars::default(), inputs: &[] }
+}
+
 const A: &str = "a (measured)";
 const B: &str = "b (measured)";
 
@@ -151,12 +160,12 @@ pub fn tune(
     class: Class,
     mut tried: impl FnMut(Variant, &Result<f64>),
 ) -> Result<Choice> {
-    let target = session.tuning.target;
+    let abilities = session.tuning.abilities;
     let [m, n, k] = class.sizes;
     let sizes = class.sizes.map(Size::from);
     let mut best: Option<(f64, Variant)> = None;
     let mut bench = ProductBench::new(session, class)?;
-    for variant in Variant::candidates(target, class.transposition, sizes) {
+    for variant in Variant::candidates(abilities, class.transposition, sizes) {
         let seconds = bench
             .seconds(variant, SECONDS_PER_RUN)
             .map(|times| times.into_iter().fold(f64::INFINITY, f64::min));
@@ -168,7 +177,9 @@ pub fn tune(
             best = Some((seconds, variant));
         }
     }
-    session.forget(&[A, B]);
+    for name in [A, B] {
+        session.store.remove(name, Role::Weight);
+    }
     let (seconds, variant) = best.ok_or_else(|| {
         Error::device(format!("{class}: no variant of the product works on this adapter"))
     })?;

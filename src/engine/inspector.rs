@@ -1,15 +1,12 @@
 //! What each head looks at in a sentence: the forward pass, with queries, keys and masks read back.
 
-use super::batches::Prepared;
-use super::evaluator::encode;
-use super::{Model, Outcome, Settings};
+use super::batch::{Prepared, sizes_of};
 use crate::data::Encoded;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::graph::{Executor, Graph, Plan, Session};
+use crate::graph::{Graph, Pass, Program, Session, Step};
 use crate::kernels::Scalars;
-use crate::model::Config;
-use crate::model::distilbert::{self, Attention, Inputs};
+use crate::model::{Attention, Config, Inputs, Model, network};
 use crate::sparsity::{LayerRules, Policy};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -109,7 +106,7 @@ impl Inspection {
 
 /// A forward pass that gives away what attention works on.
 pub struct Inspector {
-    executor: Executor,
+    program: Program,
     config: Config,
     policy: Policy,
     rules: LayerRules,
@@ -128,20 +125,20 @@ impl Inspector {
         policy: &Policy,
         examples: &[Encoded],
     ) -> Result<Self> {
-        let rules = policy.evaluation().for_layers(config.layers)?;
-        let largest = super::evaluator::sizes_of(examples.iter().map(|one| vec![one]), &rules);
+        let rules = policy.evaluation().for_layers(config.encoder.layers)?;
+        let largest = sizes_of(examples.iter().map(|one| vec![one]), &rules);
         let mut graph = Graph::new();
         let inputs = Inputs::new(&mut graph, &rules);
-        let network = distilbert::network(&mut graph, config, &inputs, false, false)?;
-        let attention = network.attention;
-        let mut outputs = vec![network.logits];
+        let attention = network(&mut graph, config, &inputs, Pass::Inference)?.attention;
+        let mut outputs = Vec::new();
         for Attention { qkv, mask } in &attention {
-            outputs.extend([*qkv, mask.visits].into_iter().chain(mask.bits));
+            // What the device has made; what the host gave is in the masks already.
+            let chosen = mask.chosen_visits().into_iter().chain(mask.chosen_bits());
+            outputs.extend([*qkv].into_iter().chain(chosen.map(|(id, _)| id)));
         }
-        let plan = Plan::new(&graph, session.tuning.clone(), largest, &outputs)?;
-        let executor = Executor::new(session, plan)?;
+        let program = Program::build(session, &graph, largest, &outputs, 1)?;
         let (config, policy) = (config.clone(), policy.clone());
-        Ok(Self { executor, config, policy, rules, inputs, attention })
+        Ok(Self { program, config, policy, rules, inputs, attention })
     }
 
     /// What each head looks at in each of the sentences.
@@ -166,28 +163,18 @@ impl Inspector {
 
     fn heads(&mut self, session: &Session, example: &Encoded) -> Result<Vec<Vec<HeadLook>>> {
         let prepared = Prepared::new(&[example], &self.rules)?;
-        let words = self.inputs.words(&prepared.batch, &prepared.masks);
-        let sizes = prepared.sizes();
-        let heads = self.config.heads;
-        // What the device has made; what the host gave is in the masks already.
-        let made = |of: &Attention| (of.mask.chosen_visits(), of.mask.chosen_bits());
-        let count = |stride: crate::kernels::Size| heads * stride.at(&sizes) as usize;
-        let mut outputs = Vec::new();
-        for of in &self.attention {
-            outputs.push((of.qkv, example.ids.len() * 3 * self.config.dim));
-            let (visits, bits) = made(of);
-            outputs.extend(visits.iter().chain(&bits).map(|(id, stride)| (*id, count(*stride))));
-        }
-        let pending = self.executor.run(session, sizes, Scalars::default(), &words, &outputs)?;
-        let mut results = pending.wait::<u32>(session)?.into_iter();
+        let inputs = self.inputs.words(&prepared.batch, &prepared.masks);
+        let (sizes, scalars) = (prepared.sizes(), Scalars::default());
+        let heads = self.config.encoder.heads;
+        let pending = self.program.run(session, &Step { sizes, scalars, inputs: &inputs })?;
+        let mut results = pending.wait::<u32>(&session.device)?.into_iter();
         let mut next = || results.next().unwrap_or_default();
         let mut layers = Vec::new();
-        for (of, rule) in self.attention.iter().zip(&self.rules.of_layer) {
+        for (attention, rule) in self.attention.iter().zip(&self.rules.of_layer) {
             let mask = &prepared.masks[*rule];
             let qkv: Vec<f32> = next().into_iter().map(f32::from_bits).collect();
-            let (visits, bits) = made(of);
-            let visits = visits.map(|_| next());
-            let bits = bits.map(|_| next());
+            let visits = attention.mask.chosen_visits().map(|_| next());
+            let bits = attention.mask.chosen_bits().map(|_| next());
             let of_head = |words: &Option<Vec<u32>>, shared: &[u32], head: usize| match words {
                 Some(words) => {
                     words.chunks_exact(words.len() / heads).nth(head).map(<[u32]>::to_vec)
@@ -206,7 +193,7 @@ impl Inspector {
 
     /// softmax(query · key / √dim) over the pairs that count.
     fn head(&self, qkv: &[f32], head: usize, kept: &[bool]) -> HeadLook {
-        let (width, dim) = (self.config.dim, self.config.head_dim());
+        let (width, dim) = (self.config.encoder.dim, self.config.encoder.head_dim());
         let tokens = qkv.len() / (3 * width);
         let part =
             |which: usize, token: usize| &qkv[(token * 3 + which) * width + head * dim..][..dim];
@@ -232,38 +219,3 @@ impl Inspector {
         HeadLook { weights, kept }
     }
 }
-
-/// What the heads of a trained model look at in these sentences; without any, in the first few that it was
-/// evaluated on of a length that can be read. The session must hold its parameters.
-///
-/// # Errors
-/// As [`Inspector::new`] and [`Inspector::inspect`]; a text that the tokenizer refuses.
-pub fn look(
-    session: &mut Session,
-    outcome: &Outcome,
-    settings: &Settings,
-    sentences: &[String],
-) -> Result<Inspection> {
-    let model = &outcome.model;
-    let chosen: Vec<Encoded> = if sentences.is_empty() {
-        let examples = encode(model, &outcome.validation, settings.max_length)?;
-        let readable = |example: &Encoded| (8..=READABLE).contains(&example.ids.len());
-        examples.into_iter().filter(readable).take(SENTENCES).collect()
-    } else {
-        let longest = model.max_length(settings.max_length).min(LONGEST);
-        let ids = model.tokenizer.encode_all(sentences, longest)?;
-        ids.into_iter().map(|ids| Encoded { ids, label: None }).collect()
-    };
-    if chosen.is_empty() {
-        return Ok(Inspection { sparsity: settings.sparsity.clone(), sentences: vec![] });
-    }
-    let policy = settings.policy()?;
-    Inspector::new(session, &model.config, &policy, &chosen)?.inspect(session, model, &chosen)
-}
-
-/// Sentences that a report shows.
-const SENTENCES: usize = 2;
-/// Tokens of the longest of them.
-const READABLE: usize = 24;
-/// Tokens that are shown of a sentence that was asked for.
-const LONGEST: usize = 128;

@@ -1,22 +1,20 @@
 //! Attention alone, forward and backward, on random queries, keys and values: what benchmarks run.
 
-use super::{Executor, Graph, Pending, Plan, Session, Timing, gradients, ops};
-use crate::data::SplitMix64;
 use crate::error::{Error, Result};
-use crate::kernels::attention::Heads;
-use crate::kernels::{Scalars, Size, Sizes, Symbol, TensorId};
+use crate::gpu::Pending;
+use crate::graph::{Graph, Program, Seed, Session, Step, Timing, gradients, ops};
+use crate::kernels::{Element, Heads, Scalars, Size, Sizes, Symbol, TensorId};
+use crate::random::SplitMix64;
 use crate::sparsity::{BlockMask, LayerRules};
 use std::time::Instant;
 
 /// Attention over the masks of the first of some rules, ready to run.
 pub struct AttentionBench {
-    executor: Executor,
+    program: Program,
     mask: BlockMask,
     heads: Heads,
     sizes: Sizes,
     inputs: Vec<(TensorId, Vec<u32>)>,
-    /// The visits, where each head has its own.
-    by_head: Option<TensorId>,
     /// What the host's part of the mask took.
     pub host_seconds: f64,
 }
@@ -61,7 +59,7 @@ impl AttentionBench {
         let width = heads.count * heads.dim;
         let mut graph = Graph::new();
         let mut input = |name: &str, symbol: Symbol, columns: u32| {
-            graph.input(name, [Size::from(symbol), Size::from(columns)])
+            graph.input(name, Element::F32, [Size::from(symbol), Size::from(columns)])
         };
         let qkv = input("qkv", Symbol::Tokens, 3 * width);
         let given_dout = input("half of d context", Symbol::Tokens, width);
@@ -71,11 +69,10 @@ impl AttentionBench {
         let dout = ops::add(&mut graph, given_dout, given_dout)?;
         let chosen = ops::mask(&mut graph, (rule, block, 0), heads, qkv, given)?;
         let out = ops::attention(&mut graph, heads, None, chosen, qkv)?;
-        let dqkv = gradients(&mut graph, out, Some(dout))?.get(&qkv).copied();
+        gradients(&mut graph, out, Seed::Tensor(dout))?;
+        // The visits, where each head has its own.
         let by_head = (chosen.visits != given.visits).then_some(chosen.visits);
-        let outputs: Vec<TensorId> = [out].into_iter().chain(dqkv).chain(by_head).collect();
-        let plan = Plan::new(&graph, session.tuning.clone(), sizes, &outputs)?;
-        let executor = Executor::new(session, plan)?;
+        let program = Program::build(session, &graph, sizes, by_head.as_slice(), 1)?;
         // Spread over [-1, 1].
         let mut generator = SplitMix64(1);
         let mut values = |columns: u32| -> Vec<u32> {
@@ -89,7 +86,7 @@ impl AttentionBench {
             (given.visits, mask.visits.clone()),
         ];
         inputs.extend(given.bits.map(|bits| (bits, mask.bits.clone())));
-        Ok(Self { executor, mask, heads, sizes, inputs, by_head, host_seconds })
+        Ok(Self { program, mask, heads, sizes, inputs, host_seconds })
     }
 
     /// Submits mask, forward and backward once.
@@ -97,10 +94,9 @@ impl AttentionBench {
     /// # Errors
     /// An error of the device.
     pub fn run(&mut self, session: &Session) -> Result<Pending> {
-        let outputs: Vec<_> =
-            self.by_head.map(|visits| (visits, self.visit_words())).into_iter().collect();
-        let words: Vec<_> = self.inputs.iter().map(|(id, words)| (*id, words.as_slice())).collect();
-        self.executor.run(session, self.sizes, Scalars::default(), &words, &outputs)
+        let inputs: Vec<_> = self.inputs.iter().map(|(id, words)| (*id, &words[..])).collect();
+        let (sizes, scalars) = (self.sizes, Scalars::default());
+        self.program.run(session, &Step { sizes, scalars, inputs: &inputs })
     }
 
     /// Runs it once, timed launch by launch.
@@ -108,15 +104,12 @@ impl AttentionBench {
     /// # Errors
     /// An error of the device; an adapter that keeps no time.
     pub fn profile(&mut self, session: &Session) -> Result<Vec<Timing>> {
-        let words: Vec<_> = self.inputs.iter().map(|(id, words)| (*id, words.as_slice())).collect();
-        let (pending, timings) =
-            self.executor.profile(session, self.sizes, Scalars::default(), &words, &[])?;
-        pending.wait::<f32>(session)?;
+        let inputs: Vec<_> = self.inputs.iter().map(|(id, words)| (*id, &words[..])).collect();
+        let (sizes, scalars) = (self.sizes, Scalars::default());
+        let step = Step { sizes, scalars, inputs: &inputs };
+        let (pending, timings) = self.program.profile(session, &step)?;
+        pending.wait::<u32>(&session.device)?;
         Ok(timings)
-    }
-
-    fn visit_words(&self) -> usize {
-        self.mask.visits.len() * self.heads.count as usize
     }
 
     /// Pairs of query and key that count, over all heads.
@@ -127,13 +120,13 @@ impl AttentionBench {
         if let Some(pairs) = self.mask.known_pairs() {
             return Ok(pairs * u64::from(self.heads.count));
         }
-        let visits: Vec<u32> = self.run(session)?.wait(session)?.swap_remove(0);
+        let visits: Vec<u32> = self.run(session)?.wait(&session.device)?.swap_remove(0);
         let by_head = visits.chunks_exact(self.mask.visits.len().max(1));
         Ok(by_head.map(|visits| self.mask.pairs(visits, &[])).sum())
     }
 
     /// Bytes that it takes on the device.
     pub fn bytes(&self) -> u64 {
-        self.executor.plan().own_bytes()
+        self.program.plan().own_bytes(1)
     }
 }

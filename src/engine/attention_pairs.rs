@@ -1,8 +1,7 @@
 //! How much of attention was computed: pairs of query and key, by layer and head.
 
-use crate::kernels::{Sizes, TensorId};
-use crate::model::Config;
-use crate::model::distilbert::Attention;
+use crate::kernels::TensorId;
+use crate::model::{Attention, Config};
 use crate::sparsity::{BlockMask, LayerRules};
 use serde::{Deserialize, Serialize};
 
@@ -23,29 +22,20 @@ pub struct AttentionPairs {
 
 impl AttentionPairs {
     /// The tensors that must come back from a step for its pairs to be known: the visits that the device
-    /// has chosen, by layer. Their elements at a batch of these sizes.
-    pub(super) fn wanted(
-        config: &Config,
-        attention: &[Attention],
-        sizes: &Sizes,
-    ) -> Vec<(TensorId, usize)> {
-        let words = config.heads * sizes.visits as usize;
-        attention
-            .iter()
-            .filter_map(|of| of.mask.chosen_visits())
-            .map(|(visits, _)| (visits, words))
-            .collect()
+    /// has chosen, by layer.
+    pub fn wanted(attention: &[Attention]) -> impl Iterator<Item = TensorId> + '_ {
+        attention.iter().filter_map(|layer| layer.mask.chosen_visits()).map(|(visits, _)| visits)
     }
 
     /// Adds a batch. `visits` are what was [wanted](Self::wanted).
-    pub(super) fn add(
+    pub fn add(
         &mut self,
         config: &Config,
         rules: &LayerRules,
         masks: &[BlockMask],
         visits: &[Vec<u32>],
     ) {
-        self.kept.resize(config.layers, vec![0; config.heads]);
+        self.kept.resize(config.encoder.layers, vec![0; config.encoder.heads]);
         self.all += masks.first().map_or(0, BlockMask::all_pairs);
         let mut visits = visits.iter();
         // Many layers share a mask, and counting it takes a while.

@@ -1,0 +1,18 @@
+// sum += x, each of `count` elements, taken four at a time: buffers end on a multiple of 16 bytes, and
+// what lies behind the last element is never read by anybody.
+
+struct Params { count: u32 }
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4f>;
+@group(0) @binding(2) var<storage, read_write> sum: array<vec4f>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = (group.y * groups.x + group.x) * 64u + lane;
+    if (i < (params.count + 3u) / 4u) { sum[i] += x[i]; }
+}

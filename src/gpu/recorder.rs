@@ -1,0 +1,103 @@
+//! Commands recorded for the device, and what comes back from them.
+
+use super::{BindGroup, Buffer, Device, Pipeline, Readback, Reserved, Texture, Timestamps};
+use crate::error::Result;
+
+/// Commands that are being recorded, in the order in which the device will run them.
+pub struct Recorder<'a> {
+    device: &'a Device,
+    pub(super) encoder: wgpu::CommandEncoder,
+}
+
+/// Dispatches that follow each other without anything between them.
+pub struct Pass<'a>(wgpu::ComputePass<'a>);
+
+/// Something that the device has been given to do.
+pub struct Submission(pub(super) wgpu::SubmissionIndex);
+
+/// Values on their way back from a submission.
+pub struct Pending {
+    submission: Submission,
+    readbacks: Vec<(Readback, usize)>,
+}
+
+impl Device {
+    /// Starts recording commands.
+    pub fn recorder(&self) -> Recorder<'_> {
+        Recorder { device: self, encoder: self.encoder() }
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        self.raw.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None })
+    }
+}
+
+impl Recorder<'_> {
+    /// Fills a buffer with zeros.
+    pub fn clear(&mut self, buffer: &Buffer) {
+        self.encoder.clear_buffer(&buffer.raw, 0, None);
+    }
+
+    /// Copies the first `bytes` of a buffer, rounded up to a texel, into a texture.
+    pub fn copy_to_texture(&mut self, buffer: &Buffer, bytes: u64, texture: &Texture) {
+        texture.copy_from(&mut self.encoder, buffer, bytes);
+    }
+
+    /// Begins a pass, timed by the device if a number among the timestamps is given.
+    pub fn pass(&mut self, timed: Option<(&Timestamps, usize)>) -> Pass<'_> {
+        Pass(self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: None,
+            timestamp_writes: timed.map(|(timestamps, pass)| timestamps.of(pass)),
+        }))
+    }
+
+    /// Hands what has been recorded to the device, and goes on recording.
+    pub fn flush(&mut self) {
+        let encoder = std::mem::replace(&mut self.encoder, self.device.encoder());
+        self.device.queue.submit([encoder.finish()]);
+    }
+
+    /// Hands what has been recorded to the device and returns at once.
+    pub fn submit(self) -> Submission {
+        Submission(self.device.queue.submit([self.encoder.finish()]))
+    }
+
+    /// As [`Recorder::submit`]; of each of these buffers so many bytes come back, in their order,
+    /// as `elements` values.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn submit_and_read<'b>(
+        mut self,
+        outputs: impl IntoIterator<Item = (&'b Buffer, u64, usize)>,
+        reserved: &Reserved,
+    ) -> Result<Pending> {
+        let mut readbacks = Vec::new();
+        for (buffer, bytes, elements) in outputs {
+            let readback = self.device.read_later(&mut self.encoder, buffer, bytes, reserved)?;
+            readbacks.push((readback, elements));
+        }
+        Ok(Pending { submission: self.submit(), readbacks })
+    }
+}
+
+impl Pass<'_> {
+    /// Records one dispatch.
+    pub fn dispatch(&mut self, pipeline: &Pipeline, buffers: &BindGroup, workgroups: [u32; 3]) {
+        let [x, y, z] = workgroups;
+        self.0.set_pipeline(&pipeline.raw);
+        self.0.set_bind_group(0, &buffers.0, &[]);
+        self.0.dispatch_workgroups(x, y, z);
+    }
+}
+
+impl Pending {
+    /// Waits for the device and returns the values, in the order asked for.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn wait<T: bytemuck::Pod>(self, device: &Device) -> Result<Vec<Vec<T>>> {
+        device.wait(Some(self.submission))?;
+        self.readbacks.into_iter().map(|(readback, count)| readback.take(count)).collect()
+    }
+}

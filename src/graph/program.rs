@@ -1,0 +1,331 @@
+//! Runs a plan: buffers, pipelines and bindings are made once; a step writes its inputs and
+//! parameters, and submits.
+
+use super::planned::{Place, operations};
+use super::{Graph, Plan, Session};
+use crate::error::{Advice, Error, Result};
+use crate::gpu::{
+    Access, BindGroup, Buffer, Device, Pass, Pending, Pipeline, Recorder, Reserved, Resource,
+    Texture, Timestamps,
+};
+use crate::kernels::{Command, Grid, Scalars, Sizes, TensorId};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+enum Prepared {
+    Launch { pipeline: Arc<Pipeline>, buffers: BindGroup, grid: Grid },
+    Clear(Arc<Buffer>),
+}
+
+/// A plan with its buffers and pipelines, ready to run.
+pub struct Program {
+    plan: Plan,
+    buffers: HashMap<TensorId, Arc<Buffer>>,
+    textures: Vec<Texture>,
+    prepared: Vec<Prepared>,
+    words: Buffer,
+    staging: Vec<u32>,
+    reserved: Reserved,
+}
+
+/// What a program is given for one step.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    /// The sizes of the batch.
+    pub sizes: Sizes,
+    /// Its scalars.
+    pub scalars: Scalars,
+    /// The words of each input.
+    pub inputs: &'a [(TensorId, &'a [u32])],
+}
+
+/// What a launch took.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// The op that it belongs to.
+    pub op: &'static str,
+    /// The shader.
+    pub kernel: &'static str,
+    /// Seconds from the step's first launch to this one.
+    pub begin: f64,
+    /// Seconds that it took.
+    pub seconds: f64,
+    /// Seconds from the end of the launch before: copies to textures, clears, and waiting.
+    pub before: f64,
+    /// Floating-point operations, where they are what the time goes into.
+    pub operations: u64,
+    /// Bytes that it cannot but move.
+    pub bytes: u64,
+}
+
+/// Operations after which a submission is closed and the next begun, so that a slow device does not
+/// run longer at a time than a watchdog lets it: a second and a half at 100 GFLOP/s.
+const OPERATIONS_PER_SUBMISSION: u64 = 150_000_000_000;
+
+impl Program {
+    /// Plans a graph for batches up to `largest` and prepares it. `outputs` are the tensors that come
+    /// back after a step; there is room for those of `under_way` steps at a time.
+    ///
+    /// # Errors
+    /// As [`Plan::new`] and [`Program::new`].
+    pub fn build(
+        session: &mut Session,
+        graph: &Graph,
+        largest: Sizes,
+        outputs: &[TensorId],
+        under_way: usize,
+    ) -> Result<Self> {
+        let plan = Plan::new(graph, session.tuning.clone(), largest, outputs)?;
+        Self::new(session, plan, under_way)
+    }
+
+    /// Makes the buffers and pipelines of a plan. Parameters are shared with the session's other
+    /// programs by name and role.
+    ///
+    /// # Errors
+    /// A kernel that does not compile, a tensor larger than the device can bind, a parameter of another
+    /// shape than the store has, out of memory.
+    pub fn new(session: &mut Session, plan: Plan, under_way: usize) -> Result<Self> {
+        let pipelines = session.compile(&plan)?;
+        let buffers = allocate(session, &plan)?;
+        let device = &session.device;
+        let textures = make_textures(device, &plan)?;
+        let stride = Device::PARAMETER_STRIDE;
+        let words = device.uniform("kernel parameters", stride * plan.commands.len().max(1) as u64)?;
+        let mut prepared = Vec::with_capacity(plan.commands.len());
+        for (index, ((op, command), pipeline)) in plan.commands.iter().zip(pipelines).enumerate() {
+            prepared.push(match (command, pipeline) {
+                (Command::Launch(launch), Some(pipeline)) => {
+                    let mut next_texture = textures.iter();
+                    let bound: Vec<Resource<'_>> = launch
+                        .buffers
+                        .iter()
+                        .filter_map(|(id, access)| match access {
+                            Access::Texels => next_texture.next().map(Resource::Texture),
+                            _ => Some(Resource::Buffer(&buffers[id])),
+                        })
+                        .collect();
+                    let name = format!("{op} ({})", launch.shader.name);
+                    let parameters = (&words, index as u64 * stride);
+                    let buffers = device.bind(&name, &pipeline, parameters, &bound)?;
+                    Prepared::Launch { pipeline, buffers, grid: launch.grid }
+                }
+                (Command::Launch(launch), None) => {
+                    return Err(Error::internal(format!("{} is not compiled", launch.shader.name)));
+                }
+                (Command::Clear(tensor), _) => Prepared::Clear(buffers[tensor].clone()),
+            });
+        }
+        let staging = vec![0; prepared.len() * stride as usize / 4];
+        let (count, bytes) = plan.read_backs(under_way);
+        let reserved = device.reserve(count, bytes)?;
+        Ok(Self { plan, buffers, textures, prepared, words, staging, reserved })
+    }
+
+    /// The plan that runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Submits one step and returns at once; the plan's outputs come back in their order.
+    ///
+    /// # Errors
+    /// A batch larger than the plan has room for, or an error that the device has reported.
+    pub fn run(&mut self, session: &Session, step: &Step<'_>) -> Result<Pending> {
+        self.write(&session.device, step)?;
+        let recorder = self.record(&session.device, &step.sizes, None)?;
+        self.submit(&session.device, recorder, &step.sizes)
+    }
+
+    /// As [`Program::run`], but every launch is a pass of its own, and timed by the device; waits for it.
+    ///
+    /// # Errors
+    /// As [`Program::run`]; an adapter that keeps no time.
+    pub fn profile(
+        &mut self,
+        session: &Session,
+        step: &Step<'_>,
+    ) -> Result<(Pending, Vec<Timing>)> {
+        let device = &session.device;
+        self.write(device, step)?;
+        let launches = self.plan.commands.iter().filter_map(|(op, command)| match command {
+            Command::Launch(launch) => Some((*op, launch.shader.name, command)),
+            Command::Clear(_) => None,
+        });
+        let launches: Vec<_> = launches.collect();
+        let timestamps = device.timestamps(launches.len())?;
+        let recorder = self.record(device, &step.sizes, Some(&timestamps))?;
+        let pending = self.submit(device, recorder, &step.sizes)?;
+        let mut last = 0.0;
+        let mut timings = Vec::with_capacity(launches.len());
+        for ((op, kernel, command), [begin, end]) in
+            launches.into_iter().zip(device.passed(&timestamps)?)
+        {
+            timings.push(Timing {
+                op,
+                kernel,
+                begin,
+                seconds: end - begin,
+                before: begin - std::mem::replace(&mut last, end),
+                operations: operations(command, &step.sizes),
+                bytes: self.plan.moved_bytes(command, &step.sizes),
+            });
+        }
+        Ok((pending, timings))
+    }
+
+    /// Writes the inputs and the parameters of every kernel for one step.
+    fn write(&mut self, device: &Device, step: &Step<'_>) -> Result<()> {
+        let Step { sizes, scalars, inputs } = step;
+        if sizes.max(self.plan.largest) != self.plan.largest {
+            return Err(Error::internal(format!(
+                "a batch of {sizes:?} in a plan for {:?}",
+                self.plan.largest
+            )));
+        }
+        for (tensor, words) in *inputs {
+            let planned = self.plan.planned(*tensor);
+            let wanted = planned.shape.elements().at(sizes);
+            if words.len() as u64 != wanted {
+                return Err(Error::internal(format!(
+                    "the input {} got {} words, and {wanted} are needed",
+                    planned.name,
+                    words.len()
+                )));
+            }
+            if let Some(buffer) = self.buffers.get(tensor) {
+                device.write(buffer, words);
+            }
+        }
+        let stride = Device::PARAMETER_STRIDE as usize / 4;
+        for ((_, command), words) in
+            self.plan.commands.iter().zip(self.staging.chunks_exact_mut(stride))
+        {
+            if let Command::Launch(launch) = command {
+                for (place, word) in words.iter_mut().zip(&launch.parameters) {
+                    *place = word.bits(sizes, scalars);
+                }
+            }
+        }
+        device.write(&self.words, &self.staging);
+        Ok(())
+    }
+
+    /// Records the commands of a step, submitting what a device would compute too long at a time. With
+    /// `timestamps` each launch is a pass of its own, and timed.
+    fn record<'d>(
+        &self,
+        device: &'d Device,
+        sizes: &Sizes,
+        timestamps: Option<&Timestamps>,
+    ) -> Result<Recorder<'d>> {
+        let mut recorder = device.recorder();
+        let (mut next, mut passes, mut spent) = (0, 0, 0);
+        while next < self.prepared.len() {
+            if let Prepared::Clear(buffer) = &self.prepared[next] {
+                recorder.clear(buffer);
+                next += 1;
+                continue;
+            }
+            // Copies stand between passes, so a launch that needs some begins a new one.
+            for (tensor, texture) in &self.plan.copies[next] {
+                let bytes = self.plan.planned(*tensor).bytes(sizes);
+                recorder.copy_to_texture(&self.buffers[tensor], bytes, &self.textures[*texture]);
+            }
+            let first = next;
+            let mut pass = recorder.pass(timestamps.map(|timestamps| (timestamps, passes)));
+            passes += 1;
+            while spent <= OPERATIONS_PER_SUBMISSION && next < self.prepared.len() {
+                let apart = timestamps.is_some() || !self.plan.copies[next].is_empty();
+                if (next > first && apart) || !self.dispatch(&mut pass, next, sizes)? {
+                    break;
+                }
+                spent += operations(&self.plan.commands[next].1, sizes);
+                next += 1;
+            }
+            drop(pass);
+            if spent > OPERATIONS_PER_SUBMISSION {
+                recorder.flush();
+                spent = 0;
+            }
+        }
+        Ok(recorder)
+    }
+
+    /// Records the dispatch of a launch; says whether the command is one.
+    fn dispatch(&self, pass: &mut Pass<'_>, index: usize, sizes: &Sizes) -> Result<bool> {
+        let Prepared::Launch { pipeline, buffers, grid } = &self.prepared[index] else {
+            return Ok(false);
+        };
+        let workgroups = grid.at(sizes);
+        if workgroups.iter().any(|count| *count > u64::from(Grid::LIMIT)) {
+            return Err(Error::device(format!(
+                "{}: {workgroups:?} workgroups, and a dimension holds {}",
+                self.plan.commands[index].0,
+                Grid::LIMIT
+            ))
+            .advice(Advice::SmallerBatch));
+        }
+        if !workgroups.contains(&0) {
+            pass.dispatch(pipeline, buffers, workgroups.map(|count| count as u32));
+        }
+        Ok(true)
+    }
+
+    /// Submits what was recorded, and the copies by which the outputs come back.
+    fn submit(&self, device: &Device, recorder: Recorder<'_>, sizes: &Sizes) -> Result<Pending> {
+        let mut outputs = Vec::with_capacity(self.plan.outputs.len());
+        for tensor in &self.plan.outputs {
+            let planned = self.plan.planned(*tensor);
+            let buffer = self.buffers.get(tensor).ok_or_else(|| {
+                Error::internal(format!("{} is computed nowhere", planned.name))
+            })?;
+            let elements = planned.shape.elements().at(sizes) as usize;
+            outputs.push((&**buffer, planned.bytes(sizes), elements));
+        }
+        let pending = recorder.submit_and_read(outputs, &self.reserved)?;
+        device.check("running a step")?;
+        Ok(pending)
+    }
+}
+
+/// The buffer of every tensor that has a place.
+fn allocate(session: &mut Session, plan: &Plan) -> Result<HashMap<TensorId, Arc<Buffer>>> {
+    let tensors = || (0u32..).map(TensorId).zip(&plan.tensors);
+    let mut slots = Vec::new();
+    for (index, bytes) in plan.slots.iter().enumerate() {
+        let held = tensors().filter(|(_, tensor)| tensor.place == Place::Slot(index));
+        let largest = held.max_by_key(|(id, _)| plan.bytes(*id));
+        let name = largest.map_or("", |(_, tensor)| tensor.name.as_str());
+        slots.push(Arc::new(session.device.storage(name, *bytes)?));
+    }
+    let mut buffers = HashMap::new();
+    for (id, tensor) in tensors() {
+        let buffer = match tensor.place {
+            Place::Stored(role) => {
+                let fixed: Option<Vec<u64>> = tensor.shape.0.iter().map(|size| size.fixed()).collect();
+                let shape = fixed.ok_or_else(|| {
+                    let what = role.name(&tensor.name);
+                    Error::internal(format!("{what}: its shape {} depends on a batch", tensor.shape))
+                })?;
+                let Session { store, device, .. } = session;
+                store.buffer(device, &tensor.name, role, &shape, tensor.element)?
+            }
+            Place::Input => Arc::new(session.device.storage(&tensor.name, plan.bytes(id))?),
+            Place::Slot(slot) => slots[slot].clone(),
+            Place::Nowhere => continue,
+        };
+        buffers.insert(id, buffer);
+    }
+    Ok(buffers)
+}
+
+fn make_textures(device: &Device, plan: &Plan) -> Result<Vec<Texture>> {
+    let make = |(number, bytes): (usize, &u64)| {
+        let held = plan.copies.iter().flatten().filter(|(_, texture)| *texture == number);
+        let largest = held.map(|(tensor, _)| *tensor).max_by_key(|id| plan.bytes(*id));
+        let name = largest.map_or("", |id| &plan.planned(id).name);
+        device.texture(&format!("{name}, as texels"), *bytes)
+    };
+    plan.textures.iter().enumerate().map(make).collect()
+}

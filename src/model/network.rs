@@ -1,0 +1,133 @@
+//! A model as a graph. Reads like the architecture (`DistilBertForSequenceClassification` of
+//! `transformers`; Sanh et al., 2019): post-LayerNorm transformer blocks, then the head.
+
+use super::parameters::Weights;
+use super::{Config, Encoder, Head, Inputs};
+use crate::error::Result;
+use crate::graph::{Graph, Pass, ops};
+use crate::kernels::TensorId;
+use crate::kernels::mask::Mask;
+use crate::kernels::matmul::Activation;
+use crate::kernels::pointwise::Dropout;
+
+/// A model in a graph.
+pub struct Network {
+    /// `[sequences, outputs]`
+    pub logits: TensorId,
+    /// What attention works on in each layer.
+    pub attention: Vec<Attention>,
+    /// The parameters, by name.
+    pub weights: Weights,
+}
+
+/// What the attention of one layer works on.
+#[derive(Debug, Clone, Copy)]
+pub struct Attention {
+    /// `[tokens, 3 · dim]`: query, key and value of a token side by side.
+    pub qkv: TensorId,
+    /// Which pairs count.
+    pub mask: Mask,
+}
+
+/// Gives each place of the model where dropout strikes a number of its own.
+struct Sites {
+    pass: Pass,
+    next: u32,
+}
+
+impl Sites {
+    fn dropout(&mut self, probability: f32) -> Option<Dropout> {
+        let site = self.next;
+        self.next += 1;
+        (self.pass.is_training() && probability > 0.0).then_some(Dropout { probability, site })
+    }
+}
+
+/// Adds a model to a graph: logits from tokens.
+///
+/// # Errors
+/// Sizes that do not fit each other.
+pub fn network(
+    graph: &mut Graph,
+    config: &Config,
+    inputs: &Inputs,
+    pass: Pass,
+) -> Result<Network> {
+    let weights = Weights::new(graph, config);
+    let mut sites = Sites { pass, next: 0 };
+    let (hidden, attention) = encoder(graph, &config.encoder, &weights, inputs, &mut sites)?;
+    let logits = head(graph, &config.head, &weights, inputs, hidden, &mut sites)?;
+    Ok(Network { logits, attention, weights })
+}
+
+/// `[tokens, dim]`, the hidden states after the last block, and what attention works on.
+fn encoder(
+    graph: &mut Graph,
+    encoder: &Encoder,
+    weights: &Weights,
+    inputs: &Inputs,
+    sites: &mut Sites,
+) -> Result<(TensorId, Vec<Attention>)> {
+    let pass = sites.pass;
+    let recompute = pass == Pass::Training { recompute: true };
+    let heads = encoder.attention_heads();
+    let epsilon = encoder.layer_norm_eps;
+    let places = inputs.tokens.places;
+    let rules = &inputs.rules;
+
+    let words = weights.tensor("distilbert.embeddings.word_embeddings.weight")?;
+    let positions = weights.tensor("distilbert.embeddings.position_embeddings.weight")?;
+    let mut x = ops::embedding(graph, words, positions, inputs.tokens)?;
+    let norm = weights.affine("distilbert.embeddings.LayerNorm")?;
+    x = ops::layer_norm(graph, x, None, norm, epsilon)?;
+    if let Some(dropout) = sites.dropout(encoder.dropout) {
+        x = ops::dropout(graph, dropout, x, places)?;
+    }
+    let mut attention = Vec::new();
+    for (layer, rule) in rules.of_layer.iter().enumerate() {
+        if recompute {
+            graph.boundary();
+        }
+        let affine =
+            |name: &str| weights.affine(&format!("distilbert.transformer.layer.{layer}.{name}"));
+        let none = Activation::None;
+        let qkv = ops::linear(graph, x, affine("attention.qkv_lin")?, none, pass)?;
+        let followed = (&rules.rules[*rule], rules.block, layer as u32);
+        let mask = ops::mask(graph, followed, heads, qkv, inputs.masks[*rule])?;
+        attention.push(Attention { qkv, mask });
+        let dropout = sites.dropout(encoder.attention_dropout);
+        let context = ops::attention(graph, heads, dropout, mask, qkv)?;
+        let attended = ops::linear(graph, context, affine("attention.out_lin")?, none, pass)?;
+        x = ops::layer_norm(graph, attended, Some(x), affine("sa_layer_norm")?, epsilon)?;
+
+        let inner = ops::linear(graph, x, affine("ffn.lin1")?, encoder.activation, pass)?;
+        let outer = ops::linear(graph, inner, affine("ffn.lin2")?, none, pass)?;
+        let dropped = sites.dropout(encoder.dropout).map(|dropout| (dropout, places));
+        let norm = affine("output_layer_norm")?;
+        x = ops::dropout_layer_norm(graph, dropped, outer, Some(x), norm, epsilon)?;
+    }
+    if recompute {
+        graph.boundary();
+    }
+    Ok((x, attention))
+}
+
+/// `[sequences, outputs]`, the logits.
+fn head(
+    graph: &mut Graph,
+    head: &Head,
+    weights: &Weights,
+    inputs: &Inputs,
+    hidden: TensorId,
+    sites: &mut Sites,
+) -> Result<TensorId> {
+    let Head::FirstToken { dropout } = head;
+    let pass = sites.pass;
+    let first = ops::first_token(graph, hidden, inputs.tokens)?;
+    let dense = weights.affine("pre_classifier")?;
+    let mut pooled = ops::linear(graph, first, dense, Activation::Relu, pass)?;
+    if let Some(dropout) = sites.dropout(*dropout) {
+        pooled = ops::dropout_rows(graph, dropout, pooled)?;
+    }
+    ops::linear(graph, pooled, weights.affine("classifier")?, Activation::None, pass)
+}
