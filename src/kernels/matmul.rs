@@ -273,15 +273,3 @@ pub fn matmul(
         }
     }
 }
-
-/// `y [columns]`, the column sums of `x [rows, columns]`: the gradient of a bias.
-pub fn column_sum(target: Target, rows: Size, columns: u32, x: TensorId, y: TensorId) -> Command {
-    let (shader, each, access) = if target == Target::Cpu && columns.is_multiple_of(4) {
-        (texels(shader!("column_sum_streaming")), 32, Access::Texels)
-    } else {
-        (shader!("column_sum"), 8, Access::Read)
-    };
-    let grid = Grid::Plane(Count::new(columns, each), Count::new(1u32, 1));
-    let launch = Launch::new(shader, vec![rows.into(), columns.into()], grid);
-    Command::Launch(launch.bind(x, access).write(y))
-}

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::graph::Graph;
+use crate::kernels::column_sum::column_sum;
 use crate::kernels::matmul::{self, Activation, Operands, Transposition};
 use crate::kernels::{Size, TensorId, pointwise};
 
@@ -55,7 +56,7 @@ pub fn linear(
         });
         let dbias = graph.value(&format!("d {name}.bias"), [out]);
         graph.node("bias gradient", &[dbias], move |lowering| {
-            vec![matmul::column_sum(lowering.target(), rows, out.factor as u32, dy, dbias)]
+            vec![column_sum(lowering.target(), rows, out.factor as u32, dy, dbias)]
         });
         Ok(vec![(x, dx), (weight, dweight), (bias, dbias)])
     });
