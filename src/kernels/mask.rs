@@ -96,13 +96,41 @@ impl Room {
     }
 }
 
+/// The tensors of row top-k.
+#[derive(Debug, Clone, Copy)]
+pub struct Topk {
+    /// `[tokens, 3 · heads · dim]`
+    pub qkv: TensorId,
+    /// The blocks of the batch.
+    pub blocks: TensorId,
+    /// As large as the [`Room`] says.
+    pub scores: TensorId,
+    /// `[heads, pairs · block]`, the result.
+    pub bits: TensorId,
+}
+
+/// The tensors of block top-k.
+#[derive(Debug, Clone, Copy)]
+pub struct BlockTopk {
+    /// `[tokens, 3 · heads · dim]`
+    pub qkv: TensorId,
+    /// The blocks of the batch.
+    pub blocks: TensorId,
+    /// `[blocks, 2 · heads · dim]`, mean query and mean key of each block.
+    pub pooled: TensorId,
+    /// As large as the [`Room`] says.
+    pub scores: TensorId,
+    /// `[heads, visits]`, the result.
+    pub visits: TensorId,
+}
+
 /// Row top-k: `bits [heads, pairs · block]`, with `scores` as large as the room says.
 pub fn topk(
     abilities: Abilities,
     heads: Heads,
     block: u32,
     room: Room,
-    [qkv, blocks, scores, bits]: [TensorId; 4],
+    Topk { qkv, blocks, scores, bits }: Topk,
 ) -> Command {
     let (shader, access) = match heads.stream(abilities, block) {
         true => (texels(shader!("mask_topk_streaming")), Access::Texels),
@@ -149,7 +177,7 @@ pub fn random(heads: Heads, block: u32, draw: Draw, blocks: TensorId, bits: Tens
 pub fn block_topk(
     heads: Heads,
     room: Room,
-    [qkv, blocks, pooled, scores, visits]: [TensorId; 5],
+    BlockTopk { qkv, blocks, pooled, scores, visits }: BlockTopk,
 ) -> [Command; 2] {
     let width = heads.count * heads.dim;
     let size = Size::from(Symbol::Blocks).times(2 * u64::from(width));

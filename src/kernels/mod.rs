@@ -3,6 +3,7 @@
 //! Everything here is plain data; nothing touches a device.
 
 pub mod attention;
+pub mod column_sum;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod first_token;

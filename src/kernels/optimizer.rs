@@ -13,7 +13,7 @@ pub fn norm_partial(count: u64, first: u32, gradient: TensorId, partials: Tensor
     let parameters = vec![count.into(), first.into(), parts.into()];
     let grid = Grid::Plane(Count::new(parts, 1), Count::new(1u32, 1));
     Command::Launch(
-        Launch::new(shader!("gradient_norm_partial"), parameters, grid)
+        Launch::new(shader!("optimizer_norm_partial"), parameters, grid)
             .read(gradient)
             .write(partials),
     )
@@ -25,7 +25,7 @@ pub fn norm_total(parts: u32, limit: f32, partials: TensorId, result: TensorId) 
     let parameters = vec![Size::from(parts).into(), Word::Float(limit), Word::Step(Scalar::Sentences)];
     let grid = Grid::Linear(Count::new(1u32, 1));
     Command::Launch(
-        Launch::new(shader!("gradient_norm_total"), parameters, grid).read(partials).write(result),
+        Launch::new(shader!("optimizer_norm_total"), parameters, grid).read(partials).write(result),
     )
 }
 
@@ -73,7 +73,7 @@ pub fn adamw(
     ];
     let grid = Grid::Linear(Count::new(count.div_ceil(4), 64));
     Command::Launch(
-        Launch::new(shader!("adamw"), parameters, grid)
+        Launch::new(shader!("optimizer_adamw"), parameters, grid)
             .read(gradient)
             .read(norm)
             .update(state.weight)

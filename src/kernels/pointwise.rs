@@ -6,7 +6,9 @@ use super::{Command, Count, Grid, Launch, Scalar, Size, TensorId, Word, shader};
 /// `y = a + b`, each of `count` elements.
 pub fn add(count: Size, a: TensorId, b: TensorId, y: TensorId) -> Command {
     let grid = Grid::Linear(Count::new(count, 256));
-    Command::Launch(Launch::new(shader!("add"), vec![count.into()], grid).read(a).read(b).write(y))
+    Command::Launch(
+        Launch::new(shader!("pointwise_add"), vec![count.into()], grid).read(a).read(b).write(y),
+    )
 }
 
 /// `sum += x`, each of `count` elements.
@@ -24,8 +26,8 @@ pub fn activation_backward(
     dy: TensorId,
     dx: TensorId,
 ) -> Command {
-    let shader =
-        shader!("activation_backward").with("ACTIVATION", format!("{}u", activation.number()));
+    let shader = shader!("pointwise_activation_backward")
+        .with("ACTIVATION", format!("{}u", activation.number()));
     let grid = Grid::Linear(Count::new(count, 256));
     Command::Launch(Launch::new(shader, vec![count.into()], grid).read(x).read(dy).write(dx))
 }
@@ -63,7 +65,7 @@ pub fn dropout(
     places: Option<TensorId>,
     y: TensorId,
 ) -> Command {
-    let shader = shader!("dropout").with("PLACED", places.is_some());
+    let shader = shader!("pointwise_dropout").with("PLACED", places.is_some());
     let mut parameters = vec![rows.into(), columns.into()];
     parameters.extend(dropout.words());
     parameters.push(Word::Step(Scalar::FirstSentence));

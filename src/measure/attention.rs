@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::Pending;
-use crate::graph::{Graph, Program, Seed, Session, Step, Timing, gradients, ops};
+use crate::graph::ops::{self, LayerRule};
+use crate::graph::{Graph, Program, Seed, Session, Step, Timing, gradients};
 use crate::kernels::{Element, Heads, Scalars, Size, Sizes, Symbol, TensorId};
 use crate::random::SplitMix64;
 use crate::sparsity::{BlockMask, LayerRules};
@@ -67,7 +68,7 @@ impl AttentionBench {
         // A launch before the others: the times of a profile begin with the first one, and the copies that
         // attention needs before it are to be seen.
         let dout = ops::add(&mut graph, given_dout, given_dout)?;
-        let chosen = ops::mask(&mut graph, (rule, block, 0), heads, qkv, given)?;
+        let chosen = ops::mask(&mut graph, LayerRule { rule, block, layer: 0 }, heads, qkv, given)?;
         let out = ops::attention(&mut graph, heads, None, chosen, qkv)?;
         gradients(&mut graph, out, Seed::Tensor(dout))?;
         // The visits, where each head has its own.

@@ -4,7 +4,8 @@
 use super::parameters::Weights;
 use super::{Config, Encoder, Head, Inputs};
 use crate::error::Result;
-use crate::graph::{Graph, Pass, ops};
+use crate::graph::ops::{self, LayerRule};
+use crate::graph::{Graph, Pass};
 use crate::kernels::TensorId;
 use crate::kernels::mask::Mask;
 use crate::kernels::matmul::Activation;
@@ -92,8 +93,9 @@ fn encoder(
             |name: &str| weights.affine(&format!("distilbert.transformer.layer.{layer}.{name}"));
         let none = Activation::None;
         let qkv = ops::linear(graph, x, affine("attention.qkv_lin")?, none, pass)?;
-        let followed = (&rules.rules[*rule], rules.block, layer as u32);
-        let mask = ops::mask(graph, followed, heads, qkv, inputs.masks[*rule])?;
+        let rule_of_layer =
+            LayerRule { rule: &rules.rules[*rule], block: rules.block, layer: layer as u32 };
+        let mask = ops::mask(graph, rule_of_layer, heads, qkv, inputs.masks[*rule])?;
         attention.push(Attention { qkv, mask });
         let dropout = sites.dropout(encoder.attention_dropout);
         let context = ops::attention(graph, heads, dropout, mask, qkv)?;

@@ -89,7 +89,7 @@ fn a_profile_accounts_for_the_whole_step() {
     let settings = ["--model", &model, "--data", &data, "--max-steps", "4", "--output", "run"];
     let out = succeeds(directory, &[&["train", "--profile"], &settings[..]].concat());
     assert!(out.contains("step 3, kernel by kernel"), "{out}");
-    assert!(out.contains("adamw") && out.contains("GFLOP/s"), "{out}");
+    assert!(out.contains("optimizer_adamw") && out.contains("GFLOP/s"), "{out}");
     assert!(directory.join("run/trace.json").exists());
     // The profile changes nothing of what is computed.
     let plain = ["--model", &model, "--data", &data, "--max-steps", "4", "--output", "plain"];

@@ -3,6 +3,7 @@
 use super::Affine;
 use crate::error::Result;
 use crate::graph::{Graph, Pass};
+use crate::kernels::column_sum::column_sum;
 use crate::kernels::matmul::{self, Activation, Operands, Transposition};
 use crate::kernels::{Size, TensorId, pointwise};
 
@@ -56,7 +57,7 @@ pub fn linear(
         let dbias = graph.value(&format!("d {name}.bias"), [out]);
         let columns = out.factor as u32;
         graph.node("bias gradient", &[dbias], move |lowering| {
-            vec![matmul::column_sum(lowering.abilities(), rows, columns, dy, dbias)]
+            vec![column_sum(lowering.abilities(), rows, columns, dy, dbias)]
         });
         Ok(vec![(x, dx), (weight, dweight), (bias, dbias)])
     });

@@ -6,15 +6,17 @@ mod embedding;
 mod first_token;
 mod layer_norm;
 mod linear;
+mod mask;
 mod optimizer;
 mod pointwise;
 
-pub use attention::{ATTENTION, MASKS, MaskInputs, attention, is_attention, mask};
+pub use attention::{ATTENTION, attention, is_attention};
 pub use cross_entropy::cross_entropy;
 pub use embedding::{TokenInputs, embedding};
 pub use first_token::first_token;
 pub use layer_norm::{dropout_layer_norm, layer_norm};
 pub use linear::linear;
+pub use mask::{LayerRule, MASKS, MaskInputs, mask};
 pub use optimizer::{Updated, accumulate, accumulated, adamw, clear, clip};
 pub use pointwise::{add, dropout, dropout_rows};
 

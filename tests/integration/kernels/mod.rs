@@ -6,6 +6,7 @@
 //! kernels of both targets, on whichever adapter is there; without one the tests fail and say why.
 
 mod attention;
+mod column_sum;
 mod cross_entropy;
 mod embedding;
 mod first_token;
