@@ -4,7 +4,7 @@ mod attention_pairs;
 mod batches;
 mod evaluator;
 mod inspector;
-mod metrics;
+pub mod metrics;
 mod record;
 mod run_directory;
 mod schedule;
