@@ -53,7 +53,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         max_eval_samples: arguments.max_eval_samples,
         ..Settings::default()
     };
-    settings.check()?;
+    super::recipe::check(&settings)?;
     let given: Option<Policy> = arguments.sparsity.as_deref().map(str::parse).transpose()?;
     let mut session = open(common)?;
     let model = source::model(&arguments.model, settings.seed)?;

@@ -50,7 +50,7 @@ const CHUNK: usize = 1024;
 
 pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let settings = Settings { max_length: arguments.max_length, ..Settings::default() };
-    settings.check()?;
+    super::recipe::check(&settings)?;
     let given: Option<Policy> = arguments.sparsity.as_deref().map(str::parse).transpose()?;
     let mut session = open(common)?;
     let model = source::model(&arguments.model, settings.seed)?;

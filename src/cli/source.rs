@@ -59,6 +59,16 @@ pub fn model(name: &str, seed: u64) -> Result<Model> {
     Ok(model)
 }
 
+/// Reads a model that is to learn from `data`. The paper's does not name its labels: they are those
+/// of the paper's data.
+pub fn model_for(data: &str, name: &str, seed: u64) -> Result<Model> {
+    let mut model = model(name, seed)?;
+    if name == MODEL && data == DATA {
+        model.config.labels = vec!["NEGATIVE".into(), "POSITIVE".into()];
+    }
+    Ok(model)
+}
+
 /// Reads one split of a data set.
 pub fn dataset(name: &str, split: Split, labels: &[String]) -> Result<Dataset> {
     if name == QUICKSTART && !Path::new(name).exists() {

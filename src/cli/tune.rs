@@ -47,7 +47,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         max_length: arguments.max_length,
         ..Settings::default()
     };
-    settings.check()?;
+    super::recipe::check(&settings)?;
     let path = tuning_file().ok_or_else(|| {
         Error::input("this system names no cache directory")
             .remedy("Set CRISP_CACHE to a directory that may be written.")

@@ -103,8 +103,10 @@ impl<'a> ProductBench<'a> {
     /// Compares elements spread over the result with their sums in float64.
     fn check(&self, executor: &mut Executor, variant: Variant) -> Result<()> {
         let Class { transposition, sizes: [m, n, k] } = self.class;
-        let c =
-            executor.plan().tensor("c").ok_or_else(|| Error::internal("a product without result"))?;
+        let c = executor
+            .plan()
+            .tensor("c")
+            .ok_or_else(|| Error::internal("a product without result"))?;
         let outputs = [(c, (m * n) as usize)];
         let (sizes, scalars) = (Sizes::default(), Scalars::default());
         let pending = executor.run(self.session, sizes, scalars, &[], &outputs)?;

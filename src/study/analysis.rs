@@ -190,8 +190,8 @@ impl ConfigurationResult {
             seeds: runs.iter().map(|run| run.run.seed).collect(),
             accuracy: over(&|result| Some(result.eval_accuracy))?,
             loss: over(&|result| Some(result.eval_loss))?,
-            accuracy_gap: over(&|result| Some(result.training?.accuracy - result.eval_accuracy)),
-            loss_gap: over(&|result| Some(result.eval_loss - result.training?.loss)),
+            accuracy_gap: over(&|result| Some(result.training.accuracy - result.eval_accuracy)),
+            loss_gap: over(&|result| Some(result.eval_loss - result.training.loss)),
             step_seconds: summary(&medians)?,
             attention_seconds: over(&|result| result.attention_seconds),
             step_operations: operations

@@ -231,6 +231,7 @@ mod tests {
         drop(Metrics::open(&path, 0).unwrap());
         assert_eq!(Curves::read(&path).unwrap(), Curves::default());
     }
+
     #[test]
     fn a_line_that_is_none_is_named() {
         let directory = tempfile::tempdir().unwrap();

@@ -2,13 +2,18 @@
 
 mod attention_pairs;
 mod batches;
+mod collector;
 mod evaluator;
 mod inspector;
+mod job;
 pub mod metrics;
 mod record;
 mod run_directory;
 mod schedule;
+mod sentences;
 mod settings;
+mod settings_file;
+mod start;
 mod trainer;
 mod training_run;
 
@@ -16,11 +21,12 @@ pub use attention_pairs::{AttentionPairs, TRAINING};
 pub use batches::{Batches, Prepared};
 pub use evaluator::{Evaluation, Evaluator, Model, Prediction, encode, load_model};
 pub use inspector::{HeadLook, Inspection, Inspector, Look, look};
+pub use job::{Job, Output, Start};
 pub use metrics::{Curves, EvaluationLine, StepLine};
 pub use record::{DataRecord, PredictionLine, RunData, RunRecord, RunResult};
-pub use run_directory::RunDirectory;
-pub(crate) use run_directory::write_json;
-pub use schedule::Schedule;
-pub use settings::{Settings, SettingsFile, shown};
+pub use run_directory::{HeldDirectory, RunDirectory};
+pub use schedule::{LearningRate, Schedule, Step};
+pub use settings::{Flag, Overrides, Setting, Settings};
+pub use settings_file::SettingsFile;
 pub use trainer::{Memory, StepResult, Trainer, TrainingPlan};
-pub use training_run::{Event, Outcome, Task, train};
+pub use training_run::{Event, Outcome, train};
