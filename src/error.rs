@@ -61,9 +61,7 @@ impl fmt::Display for Advice {
                  shorter sentences."
             }
             Self::OtherAdapter => "Update the driver, or choose another adapter.",
-            Self::LighterOrOtherDevice => {
-                "Try smaller batches, another adapter or a newer driver."
-            }
+            Self::LighterOrOtherDevice => "Try smaller batches, another adapter or a newer driver.",
             Self::AdapterWithTimestamps => "Profile on another adapter, one that has timestamps.",
             Self::LowerRate => {
                 "Training has diverged: lower the learning rate, or raise the warm-up steps."

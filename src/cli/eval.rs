@@ -2,11 +2,11 @@
 
 use super::{Common, open, print, print_json, progress, source};
 use crate::data::Split;
+use crate::engine::Evaluator;
 use crate::error::Result;
+use crate::model::encode;
 use crate::sparsity::Policy;
 use crate::train::Settings;
-use crate::engine::Evaluator;
-use crate::model::encode;
 use std::time::Instant;
 
 #[derive(clap::Args)]
@@ -55,7 +55,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         max_eval_samples: arguments.max_eval_samples,
         ..Settings::default()
     };
-    settings.check()?;
+    super::recipe::check(&settings)?;
     let given: Option<Policy> = arguments.sparsity.as_deref().map(str::parse).transpose()?;
     let mut session = open(common)?;
     let model = source::model(&arguments.model, settings.seed)?;
@@ -94,9 +94,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
 pub(super) fn policy_of(given: Option<Policy>, config: &crate::model::Config) -> Result<Policy> {
     match (given, &config.sparsity) {
         (Some(policy), _) => Ok(policy),
-        (None, Some(text)) => {
-            text.parse().map_err(|error: crate::error::Error| error.at("config.json"))
-        }
+        (None, Some(policy)) => Ok(policy.clone()),
         (None, None) => Ok(Policy::dense()),
     }
 }

@@ -2,13 +2,13 @@
 
 use super::{Common, note, open, print, print_json, source};
 use crate::data::Encoded;
+use crate::engine::{Evaluator, Inspector, Prediction};
 use crate::error::{Error, Result};
 use crate::graph::Session;
+use crate::model::Model;
 use crate::report;
 use crate::sparsity::Policy;
 use crate::train::Settings;
-use crate::engine::{Evaluator, Inspector, Prediction};
-use crate::model::Model;
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
 
@@ -52,7 +52,7 @@ const CHUNK: usize = 1024;
 
 pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let settings = Settings { max_length: arguments.max_length, ..Settings::default() };
-    settings.check()?;
+    super::recipe::check(&settings)?;
     let given: Option<Policy> = arguments.sparsity.as_deref().map(str::parse).transpose()?;
     let mut session = open(common)?;
     let model = source::model(&arguments.model, settings.seed)?;

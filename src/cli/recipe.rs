@@ -3,7 +3,10 @@
 use super::{note, progress, source};
 use crate::error::Result;
 use crate::model::hub::{self, Kind};
-use crate::train::{Settings, SettingsFile};
+use crate::train::{Flag, Overrides, Setting, Settings, SettingsFile};
+use clap::builder::ArgAction;
+use clap::{Arg, ArgMatches, Command};
+use std::marker::PhantomData;
 use std::path::PathBuf;
 
 /// What training runs have in common.
@@ -15,64 +18,130 @@ pub struct Recipe {
     /// A directory with train and dev files, one file, a hub id, or `quickstart`.
     #[arg(long, value_name = "D")]
     data: Option<String>,
-    /// Where it goes; by default a new directory under `runs/`, or for a study `studies/` and the model's name.
+    /// Where it goes; by default a new directory under `runs/`, or for a study `studies/` and the
+    /// model's name.
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
     /// Settings in TOML, named as these flags; a flag wins over the file.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
-    /// Passes over the training set [default: 3].
-    #[arg(long, value_name = "N")]
-    epochs: Option<u32>,
-    /// Optimizer steps, instead of epochs.
-    #[arg(long, value_name = "N")]
-    max_steps: Option<u32>,
-    /// Sentences per step [default: 32].
-    #[arg(long, value_name = "N")]
-    batch_size: Option<usize>,
-    /// Word pieces kept of a sentence [default: 128].
-    #[arg(long, value_name = "N")]
-    max_length: Option<usize>,
-    /// Highest learning rate [default: 5e-5; quickstart 1e-3].
-    #[arg(long, value_name = "F")]
-    learning_rate: Option<f32>,
-    /// Steps of warm-up [default: 6 % of all].
-    #[arg(long, value_name = "N")]
-    warmup_steps: Option<u32>,
-    /// Weight decay, not on biases and LayerNorms [default: 0.01].
-    #[arg(long, value_name = "F")]
-    weight_decay: Option<f32>,
-    /// Largest global gradient norm, 0 for none [default: 1].
-    #[arg(long, value_name = "F")]
-    clip: Option<f32>,
-    /// Override every dropout probability of the model.
-    #[arg(long, value_name = "F")]
-    dropout: Option<f32>,
-    /// Override the model's dropout of attention weights.
-    #[arg(long, value_name = "F")]
-    attention_dropout: Option<f32>,
-    /// Keep the order of the file.
-    #[arg(long)]
-    no_shuffle: bool,
-    /// Use the first N training sentences.
-    #[arg(long, value_name = "N")]
-    max_train_samples: Option<usize>,
-    /// Use the first N evaluation sentences.
-    #[arg(long, value_name = "N")]
-    max_eval_samples: Option<usize>,
-    /// Steps between evaluations [default: an epoch].
-    #[arg(long, value_name = "N")]
-    eval_every: Option<u32>,
-    /// Steps between checkpoints [default: at each evaluation].
-    #[arg(long, value_name = "N")]
-    save_every: Option<u32>,
-    /// Keep no activations but those between the blocks, and compute the others again in backward: less
-    /// memory for long inputs, a third more work, the same result.
-    #[arg(long)]
-    checkpoint_activations: bool,
-    /// Precision of storage [default: f32].
-    #[arg(long, value_name = "P", value_parser = ["f32"])]
-    precision: Option<String>,
+    #[command(flatten)]
+    settings: Flags<Shared>,
+}
+
+/// Some of the settings.
+pub trait Subset {
+    /// Whether a setting of this name is one of them.
+    fn holds(name: &str) -> bool;
+}
+
+/// Those in which the runs of a study are alike.
+#[derive(Clone)]
+pub struct Shared;
+
+/// Those that each run of a study has for itself.
+#[derive(Clone)]
+pub struct Own;
+
+impl Subset for Own {
+    fn holds(name: &str) -> bool {
+        ["sparsity", "seed"].contains(&name)
+    }
+}
+
+impl Subset for Shared {
+    fn holds(name: &str) -> bool {
+        !Own::holds(name)
+    }
+}
+
+/// The flags of some of the settings, as they were given: setting and text.
+#[derive(Clone)]
+pub struct Flags<S>(Vec<(&'static Setting, String)>, PhantomData<S>);
+
+impl<S: Subset> Flags<S> {
+    fn settings() -> impl Iterator<Item = &'static Setting> {
+        Settings::ALL.iter().filter(|setting| S::holds(setting.name))
+    }
+
+    /// What the flags say.
+    ///
+    /// # Errors
+    /// A text that is not a value of its setting's kind.
+    pub fn overrides(self) -> Result<Overrides> {
+        let mut overrides = Overrides::default();
+        for (setting, text) in self.0 {
+            overrides.add(setting, text, flag(setting))?;
+        }
+        Ok(overrides)
+    }
+}
+
+impl<S: Subset> clap::Args for Flags<S> {
+    fn augment_args(command: Command) -> Command {
+        command.args(Self::settings().map(argument))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<S: Subset> clap::FromArgMatches for Flags<S> {
+    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
+        let given = |setting: &'static Setting| {
+            let text = match setting.flag {
+                Flag::Value(_) => matches.get_one::<String>(setting.name)?.clone(),
+                Flag::On => matches.get_flag(setting.name).then(|| "true".into())?,
+                Flag::Off => matches.get_flag(setting.name).then(|| "false".into())?,
+            };
+            Some((setting, text))
+        };
+        Ok(Self(Self::settings().filter_map(given).collect(), PhantomData))
+    }
+
+    fn update_from_arg_matches(
+        &mut self,
+        matches: &ArgMatches,
+    ) -> std::result::Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// A setting's flag as a person writes it: `--batch-size`.
+fn flag(setting: &Setting) -> String {
+    format!("--{}", setting.flag_name())
+}
+
+/// A setting's flag as clap has it.
+fn argument(setting: &'static Setting) -> Arg {
+    let help = setting.help.trim_end_matches('.');
+    let help = match default(setting) {
+        Some(default) => format!("{help} [default: {default}]"),
+        None => help.into(),
+    };
+    let argument = Arg::new(setting.name).long(setting.flag_name()).help(help);
+    match setting.flag {
+        // A number may be negative: that it is out of range is said by its name.
+        Flag::Value(hint) => argument.value_name(hint).allow_negative_numbers(true),
+        Flag::On | Flag::Off => argument.action(ArgAction::SetTrue),
+    }
+}
+
+/// A setting's default, and the quickstart's where it has its own.
+fn default(setting: &Setting) -> Option<String> {
+    let usual = setting.default_text()?;
+    let quickstart = setting.text(&source::quickstart_recipe());
+    Some(match quickstart == setting.text(&Settings::default()) {
+        true => usual,
+        false => format!("{usual}; quickstart {quickstart}"),
+    })
+}
+
+/// Refuses settings out of their range, by their flags.
+pub fn check(settings: &Settings) -> Result<()> {
+    settings.check_as(flag)
 }
 
 /// What is trained on what, and the settings that were given.
@@ -90,45 +159,29 @@ pub struct Chosen {
 }
 
 impl Recipe {
-    /// The flags over the file, with `sparsity` and `seed`, where a command has such flags.
+    /// The flags over the file, with a run's own, where the command has such flags.
     ///
     /// # Errors
-    /// A file that cannot be read, or that is none of settings.
-    pub fn given(self, sparsity: Option<String>, seed: Option<u64>) -> Result<SettingsFile> {
+    /// A file that cannot be read or has other keys; a value of the wrong kind.
+    pub fn given(self, own: Overrides) -> Result<SettingsFile> {
         let file = match &self.config {
             Some(path) => SettingsFile::load(path)?,
             None => SettingsFile::default(),
         };
-        let flags = SettingsFile {
-            model: self.model,
-            data: self.data,
-            output: self.output,
-            sparsity,
-            epochs: self.epochs,
-            max_steps: self.max_steps,
-            batch_size: self.batch_size,
-            max_length: self.max_length,
-            learning_rate: self.learning_rate,
-            warmup_steps: self.warmup_steps,
-            weight_decay: self.weight_decay,
-            clip: self.clip,
-            dropout: self.dropout,
-            attention_dropout: self.attention_dropout,
-            seed,
-            shuffle: self.no_shuffle.then_some(false),
-            max_train_samples: self.max_train_samples,
-            max_eval_samples: self.max_eval_samples,
-            eval_every: self.eval_every,
-            save_every: self.save_every,
-            checkpoint_activations: self.checkpoint_activations.then_some(true),
-            precision: self.precision,
-        };
-        Ok(flags.over(file))
+        let mut overrides = file.overrides;
+        overrides.extend(self.settings.overrides()?);
+        overrides.extend(own);
+        Ok(SettingsFile {
+            model: self.model.or(file.model),
+            data: self.data.or(file.data),
+            output: self.output.or(file.output),
+            overrides,
+        })
     }
 }
 
-/// What the settings are about: with neither model nor data the paper's task, or the quickstart where that
-/// cannot be had.
+/// What the settings are about: with neither model nor data the paper's task, or the quickstart
+/// where that cannot be had.
 pub fn choose(given: SettingsFile) -> Chosen {
     let mut fallback = None;
     let (model, data) = match (given.model.clone(), given.data.clone()) {
@@ -174,4 +227,66 @@ fn paper_task() -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args, FromArgMatches};
+
+    fn command() -> Command {
+        Flags::<Own>::augment_args(Recipe::augment_args(Command::new("train")))
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Settings> {
+        let matches = command().try_get_matches_from(arguments).unwrap();
+        let own = Flags::<Own>::from_arg_matches(&matches).unwrap().overrides()?;
+        let recipe = Recipe::from_arg_matches(&matches).unwrap();
+        recipe.given(own)?.overrides.over(Settings::default())
+    }
+
+    #[test]
+    fn each_setting_has_one_flag_and_a_line_of_help() {
+        let mut command = command();
+        let help = command.render_help().to_string();
+        for line in [
+            "--batch-size <N>",
+            "Sentences per step [default: 32]",
+            "Highest learning rate [default: 5e-5; quickstart 0.001]",
+            "Steps of warm-up [default: 6 % of all; quickstart 40]",
+            "Largest global gradient norm, 0 for none [default: 1]",
+            "[default: what the model was trained with, else dense]",
+            "Steps between checkpoints [default: at each evaluation]",
+            "--no-shuffle ",
+            "--checkpoint-activations ",
+        ] {
+            assert_eq!(help.matches(line).count(), 1, "{line}: {help}");
+        }
+        let flags = command.get_arguments().filter_map(Arg::get_long);
+        let named = flags.filter(|flag| Setting::named(flag).is_some()).count();
+        assert_eq!(named, Settings::ALL.len() - 1, "all but --no-shuffle are called as they are");
+    }
+
+    #[test]
+    fn flags_set_their_settings_and_are_named_where_they_are_wrong() {
+        let arguments = "train --seed 7 --clip 0.5 --no-shuffle --checkpoint-activations";
+        let settings = parse(&arguments.split(' ').collect::<Vec<_>>()).unwrap();
+        let wanted = Settings {
+            seed: 7,
+            clip: 0.5,
+            shuffle: false,
+            checkpoint_activations: true,
+            ..Settings::default()
+        };
+        assert_eq!(settings, wanted);
+        for (arguments, why) in [
+            (["train", "--batch-size", "0"], "--batch-size 0: it must be between 1 and 65,535"),
+            (["train", "--clip", "-1"], "--clip -1: it must be a number of 0 or more"),
+            (["train", "--seed", "x"], "--seed: 'x': invalid digit found in string"),
+            (["train", "--gradient-accumulation", "33"], "between 1 and the batch size"),
+        ] {
+            let error = parse(&arguments).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
 }

@@ -1,14 +1,14 @@
 //! `crisp reproduce`: the paper's comparison, with several seeds and what can be said from them.
 
 use super::progress::{self, Progress};
-use super::recipe::{Chosen, Recipe, choose};
+use super::recipe::{Chosen, Own, Recipe, Subset, choose};
 use super::train::{STOP, stop_on_interrupt};
 use super::{Common, note, open, print, print_json, source};
 use crate::error::{Error, Result};
 use crate::report::page::Table;
 use crate::sparsity::Policy;
 use crate::study::{self, Analysis, Collected, Configuration, Resources, Shard, Study, StudyEvent};
-use crate::train::Settings;
+use crate::train::{Overrides, Settings};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -71,8 +71,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     // Said now, rather than after the runs before it: a policy for a layer that the model lacks.
     let layers = source::model(&study.model, arguments.first_seed)?.config.encoder.layers;
     for configuration in &study.configurations {
-        let policy: Policy = configuration.sparsity.parse()?;
-        policy.for_layers(layers)?;
+        configuration.sparsity.for_layers(layers)?;
     }
     let study = study.join(&root)?;
     note(&format!(
@@ -82,15 +81,12 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         root.display()
     ));
     stop_on_interrupt()?;
-    let paper = study.model == source::MODEL && study.data == source::DATA;
     let resources = Resources {
         open: &|| open(common),
         load: &|seed| {
-            let mut model = source::model(&study.model, seed)?;
-            if paper {
-                model.config.labels = vec!["NEGATIVE".into(), "POSITIVE".into()];
-            }
-            let (train, validation) = source::training_data(&study.data, model.config.task.labels())?;
+            let model = source::model_for(&study.data, &study.model, seed)?;
+            let (train, validation) =
+                source::training_data(&study.data, model.config.task.labels())?;
             Ok((model, train, validation))
         },
         show: &arguments.show,
@@ -152,17 +148,18 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
 
 /// The study that the flags describe, and where it goes.
 fn plan(recipe: Recipe, arguments: &Arguments) -> Result<(Study, PathBuf, Option<String>)> {
-    let given = recipe.given(None, None)?;
-    for (what, set) in [("sparsity", given.sparsity.is_some()), ("seed", given.seed.is_some())] {
-        if set {
+    let given = recipe.given(Overrides::default())?;
+    for setting in Settings::ALL.iter().filter(|setting| Own::holds(setting.name)) {
+        if given.overrides.has(setting) {
             return Err(Error::usage(format!(
-                "the settings file names a {what}, and each run of a study has its own"
+                "the settings file names a {}, and each run of a study has its own",
+                setting.name
             ))
             .remedy("Leave it out; see --levels, --also, --seeds and --first-seed."));
         }
     }
     let Chosen { model, data, given, recipe, fallback } = choose(given);
-    let settings: Settings = given.complete(recipe)?;
+    let settings = given.overrides.over(recipe)?;
     let mut configurations = vec![Configuration::of(&Policy::dense())];
     let mut add = |configuration: Configuration| {
         if !configurations.contains(&configuration) {

@@ -4,9 +4,9 @@ use super::note;
 use crate::data::{Dataset, Split, Tokenizer};
 use crate::error::{Error, Result};
 use crate::model::hub::{self, Kind};
-use crate::model::{Config, checkpoint};
-use crate::train::Settings;
+use crate::model::{Config, Task, checkpoint};
 use crate::model::{Model, load_model};
+use crate::train::Settings;
 use std::path::{Path, PathBuf};
 
 /// The name of the embedded model and data.
@@ -56,6 +56,16 @@ pub fn model(name: &str, seed: u64) -> Result<Model> {
             model.weights.unused.len(),
             list(&model.weights.unused)
         ));
+    }
+    Ok(model)
+}
+
+/// Reads a model that is to learn from `data`. The paper's does not name its labels: they are those
+/// of the paper's data.
+pub fn model_for(data: &str, name: &str, seed: u64) -> Result<Model> {
+    let mut model = model(name, seed)?;
+    if name == MODEL && data == DATA {
+        model.config.task = Task::Classes { labels: vec!["NEGATIVE".into(), "POSITIVE".into()] };
     }
     Ok(model)
 }

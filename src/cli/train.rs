@@ -1,10 +1,12 @@
 //! `crisp train`: fine-tune a model.
 
-use super::recipe::{Chosen, Recipe, choose};
+use super::recipe::{Chosen, Flags, Own, Recipe, choose};
 use super::{Common, note, open, print, progress, progress::Progress, source};
 use crate::error::{Error, Result};
+use crate::files;
+use crate::graph::{Session, Timing};
 use crate::report;
-use crate::train::{Event, RunDirectory, Settings, Task, look, train};
+use crate::train::{Event, Job, Outcome, Settings, Start, look, train};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,14 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Arguments {
     #[command(flatten)]
     recipe: Recipe,
-    /// What attention keeps: `dense`, `topk:0.8`, `block-topk:0.8`, `local:8`, `random:0.8`, for some layers
-    /// (`topk:0.8@3-5`), growing over the run (`topk:0->0.8`); docs/sparsity.md has all of it
-    /// [default: what the model was trained with, else dense].
-    #[arg(long, value_name = "S")]
-    sparsity: Option<String>,
-    /// Data order, fresh weights and dropout follow from it [default: 42].
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
+    #[command(flatten)]
+    own: Flags<Own>,
     /// Go on with the run in --output.
     #[arg(long, conflicts_with = "overwrite", requires = "output")]
     resume: bool,
@@ -35,59 +31,79 @@ pub struct Arguments {
 /// Set by Ctrl-C.
 pub(super) static STOP: AtomicBool = AtomicBool::new(false);
 
+/// A step that was timed kernel by kernel.
+struct Timed {
+    step: u32,
+    timings: Vec<Timing>,
+}
+
 pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
-    let Arguments { recipe, sparsity, seed, resume, overwrite, profile } = arguments;
-    let given = recipe.given(sparsity, seed)?;
+    let Arguments { recipe, own, resume, overwrite, profile } = arguments;
+    let given = recipe.given(own.overrides()?)?;
     let mut session = open(common)?;
-    let Chosen { model: model_name, data: data_name, given, mut recipe, fallback } = choose(given);
-    let mut model = source::model(&model_name, given.seed.unwrap_or(recipe.seed))?;
-    if let Some(policy) = &model.config.sparsity {
-        recipe.sparsity = policy.clone();
-    }
-    let settings = given.complete(recipe)?;
-    if model_name == source::MODEL && data_name == source::DATA {
-        model.config.labels = vec!["NEGATIVE".into(), "POSITIVE".into()];
-    }
-    let (train_set, validation) = source::training_data(&data_name, model.config.task.labels())?;
-    let output = given.output.unwrap_or_else(|| new_output(&model_name, &settings));
+    let chosen = choose(given);
+    let start = match (resume, overwrite) {
+        (true, _) => Start::Resume,
+        (false, true) => Start::Replace,
+        (false, false) => Start::New,
+    };
+    let job = Job { start, profile, ..job(&chosen)? };
     note(&format!(
-        "training {model_name} on {data_name}: {} sentences, {} to evaluate on, attention {}, seed {}",
-        train_set.examples.len().min(settings.max_train_samples.unwrap_or(usize::MAX)),
-        validation.examples.len().min(settings.max_eval_samples.unwrap_or(usize::MAX)),
-        settings.sparsity,
-        settings.seed,
+        "training {} on {}: {} sentences, {} to evaluate on, attention {}, seed {}",
+        chosen.model,
+        chosen.data,
+        job.train.examples.len().min(job.settings.max_train_samples.unwrap_or(usize::MAX)),
+        job.validation.examples.len().min(job.settings.max_eval_samples.unwrap_or(usize::MAX)),
+        job.settings.sparsity,
+        job.settings.seed,
     ));
     stop_on_interrupt()?;
-    let task = Task {
-        model,
-        model_name,
-        train: train_set,
-        validation,
-        output: output.clone(),
-        settings: settings.clone(),
-        resume,
-        overwrite,
-        profile,
-        lock: None,
-    };
+    let settings = job.settings.clone();
     let mut shown = Progress::new();
     let mut timed = None;
-    let outcome = train(&mut session, task, &STOP, &mut |event| match event {
-        Event::Profiled { step, timings } => timed = Some((step, timings)),
+    let outcome = train(&mut session, job, &STOP, |event| match event {
+        Event::Profiled { step, timings } => timed = Some(Timed { step, timings }),
         event => shown.show(event),
     });
     shown.finish();
     let outcome = outcome?;
-    let directory = RunDirectory { path: output.clone() };
-    look(&mut session, &outcome, &settings, &[])?.write(&directory.attention())?;
-    crate::files::write(&directory.report(), report::run_page(&directory)?.as_bytes())?;
-    let result = &outcome.result;
-    if let Some((step, timings)) = timed {
-        let path = output.join("trace.json");
-        crate::files::write(&path, report::chrome_trace(&timings).as_bytes())?;
-        print(&format!("step {step}, kernel by kernel (timeline in {}):", path.display()))?;
-        print(&report::table(&report::rows(&timings)))?;
+    write_pages(&mut session, &outcome, &settings)?;
+    timed.map_or(Ok(()), |timed| print_profile(&outcome, &timed))?;
+    print_result(&outcome)?;
+    chosen.fallback.map_or(Ok(()), |text| print(&text))
+}
+
+/// Reads model and data, and completes the settings with what the model was trained with.
+fn job(Chosen { model: model_name, data, given, recipe, .. }: &Chosen) -> Result<Job> {
+    let seed = given.overrides.over(recipe.clone())?.seed;
+    let model = source::model_for(data, model_name, seed)?;
+    let mut recipe = recipe.clone();
+    if let Some(policy) = &model.config.sparsity {
+        recipe.sparsity = policy.clone();
     }
+    let settings = given.overrides.over(recipe)?;
+    let (train_set, validation) = source::training_data(data, model.config.task.labels())?;
+    let output = given.output.clone().unwrap_or_else(|| new_output(model_name, &settings));
+    let model_name = model_name.clone();
+    Ok(Job { model_name, settings, ..Job::new(model, train_set, validation, output) })
+}
+
+/// Writes what people read of a run.
+fn write_pages(session: &mut Session, outcome: &Outcome, settings: &Settings) -> Result<()> {
+    let directory = &outcome.directory;
+    look(session, outcome, settings, &[])?.write(&directory.attention())?;
+    files::write(&directory.report(), report::run_page(directory)?.as_bytes())
+}
+
+fn print_profile(outcome: &Outcome, Timed { step, timings }: &Timed) -> Result<()> {
+    let path = outcome.directory.path.join("trace.json");
+    files::write(&path, report::chrome_trace(timings).as_bytes())?;
+    print(&format!("step {step}, kernel by kernel (timeline in {}):", path.display()))?;
+    print(&report::table(&report::rows(timings)))
+}
+
+fn print_result(Outcome { result, directory, .. }: &Outcome) -> Result<()> {
+    let output = &directory.path;
     print(&format!(
         "accuracy {:.4}  loss {:.4}  over {} sentences after {} steps in {}",
         result.eval_accuracy,
@@ -100,21 +116,20 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         "best accuracy {:.4} after step {} (in {})",
         result.best_accuracy,
         result.best_step,
-        output.join("checkpoints").join("best").display()
+        directory.best().display()
     ))?;
     print(&format!("device memory {}", progress::bytes(result.device_bytes)))?;
     print(&format!("model in {}, report in {}", output.display(), directory.report().display()))?;
     print(&format!(
         "try it: crisp predict --model {} \"an unexpectedly moving film\"",
         output.display()
-    ))?;
-    fallback.map_or(Ok(()), |text| print(&text))
+    ))
 }
 
 /// A directory under `runs/` that does not exist yet, named after what is trained.
 fn new_output(model: &str, settings: &Settings) -> PathBuf {
     let name = Path::new(model).file_name().and_then(|name| name.to_str()).unwrap_or("model");
-    let policy = settings.sparsity.replace([':', ',', '=', '@', '+', '→'], "-");
+    let policy = settings.sparsity.to_string().replace([':', ',', '=', '@', '+', '→'], "-");
     let name = format!("{name}-{policy}-seed{}", settings.seed);
     let runs = Path::new("runs");
     let numbered = (2..).map(|number| runs.join(format!("{name}-{number}")));

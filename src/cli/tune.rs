@@ -3,12 +3,12 @@
 use super::{Common, note, open, print, print_json, source, tuning_file};
 use crate::data::Split;
 use crate::error::{Error, Result};
-use crate::measure::tune;
 use crate::kernels::Sizes;
 use crate::kernels::tune::{Choice, Class};
+use crate::measure::tune;
+use crate::model::encode;
 use crate::sparsity::Policy;
 use crate::train::{Batches, Settings, TrainingPlans};
-use crate::model::encode;
 use std::collections::BTreeSet;
 
 #[derive(clap::Args)]
@@ -48,7 +48,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         max_length: arguments.max_length,
         ..Settings::default()
     };
-    settings.check()?;
+    super::recipe::check(&settings)?;
     let path = tuning_file().ok_or_else(|| {
         Error::input("this system names no cache directory")
             .remedy("Set CRISP_CACHE to a directory that may be written.")
@@ -72,8 +72,8 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         }
     };
     let tuning = &session.tuning;
-    let planned = TrainingPlan::new(&model.config, &Policy::dense(), &settings, tuning, largest)?;
-    let classes: BTreeSet<Class> = planned.plan.products;
+    let planned = TrainingPlans::new(&model.config, &Policy::dense(), &settings, tuning, largest)?;
+    let classes: BTreeSet<Class> = planned.gradient.products;
     for (number, class) in classes.iter().enumerate() {
         let sizes = class.sizes.map(Into::into);
         let default = session.tuning.default(class.transposition, sizes, &Sizes::default());

@@ -44,10 +44,7 @@ impl Prepared {
 }
 
 /// The largest sizes of batches of these examples.
-pub fn sizes_of<'a>(
-    batches: impl Iterator<Item = Vec<&'a Encoded>>,
-    rules: &LayerRules,
-) -> Sizes {
+pub fn sizes_of<'a>(batches: impl Iterator<Item = Vec<&'a Encoded>>, rules: &LayerRules) -> Sizes {
     batches.fold(Sizes::default(), |largest, batch| {
         let mut offsets = vec![0u32];
         for example in &batch {

@@ -1,8 +1,8 @@
 //! The forward pass of a model: logits of batches, loss and accuracy of a data set.
 
+use super::AttentionPairs;
 use super::batch::{Prepared, UNDER_WAY, sizes_of};
 use super::prediction::{Evaluation, Prediction};
-use super::AttentionPairs;
 use crate::data::Encoded;
 use crate::error::Result;
 use crate::gpu::Pending;
@@ -141,7 +141,8 @@ impl Evaluator {
             let Some((pending, prepared)) = under_way.pop_front() else { break };
             let values = pending.wait::<u32>(&session.device)?;
             let logits: Vec<f32> = values[0].iter().copied().map(f32::from_bits).collect();
-            predictions.extend(logits.chunks_exact(self.config.task.outputs()).map(Prediction::new));
+            predictions
+                .extend(logits.chunks_exact(self.config.task.outputs()).map(Prediction::new));
             self.pairs.add(&self.config, &self.rules, &prepared.masks, &values[1..]);
             each(predictions.len());
         }

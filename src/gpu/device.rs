@@ -109,8 +109,10 @@ impl Device {
     pub fn check(&self, doing: &str) -> Result<()> {
         match &*self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
             None => Ok(()),
-            Some(message) => Err(Error::device(format!("{doing}: {message}"))
-                .advice(Advice::LighterOrOtherDevice)),
+            Some(message) => {
+                Err(Error::device(format!("{doing}: {message}"))
+                    .advice(Advice::LighterOrOtherDevice))
+            }
         }
     }
 

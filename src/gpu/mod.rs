@@ -12,8 +12,8 @@ mod texture;
 
 pub use abilities::Abilities;
 pub use adapter::{AdapterDescription, adapters};
-pub use buffer::{Buffer, Reserved};
 use buffer::Readback;
+pub use buffer::{Buffer, Reserved};
 pub use device::Device;
 pub use pipeline::{Access, BindGroup, Pipeline, Resource};
 pub use profiler::Timestamps;

@@ -91,7 +91,8 @@ impl Program {
         let device = &session.device;
         let textures = make_textures(device, &plan)?;
         let stride = Device::PARAMETER_STRIDE;
-        let words = device.uniform("kernel parameters", stride * plan.commands.len().max(1) as u64)?;
+        let words =
+            device.uniform("kernel parameters", stride * plan.commands.len().max(1) as u64)?;
         let mut prepared = Vec::with_capacity(plan.commands.len());
         for (index, ((op, command), pipeline)) in plan.commands.iter().zip(pipelines).enumerate() {
             prepared.push(match (command, pipeline) {
@@ -277,9 +278,10 @@ impl Program {
         let mut outputs = Vec::with_capacity(self.plan.outputs.len());
         for tensor in &self.plan.outputs {
             let planned = self.plan.planned(*tensor);
-            let buffer = self.buffers.get(tensor).ok_or_else(|| {
-                Error::internal(format!("{} is computed nowhere", planned.name))
-            })?;
+            let buffer = self
+                .buffers
+                .get(tensor)
+                .ok_or_else(|| Error::internal(format!("{} is computed nowhere", planned.name)))?;
             let elements = planned.shape.elements().at(sizes) as usize;
             outputs.push((&**buffer, planned.bytes(sizes), elements));
         }
@@ -303,10 +305,14 @@ fn allocate(session: &mut Session, plan: &Plan) -> Result<HashMap<TensorId, Arc<
     for (id, tensor) in tensors() {
         let buffer = match tensor.place {
             Place::Stored(role) => {
-                let fixed: Option<Vec<u64>> = tensor.shape.0.iter().map(|size| size.fixed()).collect();
+                let fixed: Option<Vec<u64>> =
+                    tensor.shape.0.iter().map(|size| size.fixed()).collect();
                 let shape = fixed.ok_or_else(|| {
                     let what = role.name(&tensor.name);
-                    Error::internal(format!("{what}: its shape {} depends on a batch", tensor.shape))
+                    Error::internal(format!(
+                        "{what}: its shape {} depends on a batch",
+                        tensor.shape
+                    ))
                 })?;
                 let Session { store, device, .. } = session;
                 store.buffer(device, &tensor.name, role, &shape, tensor.element)?

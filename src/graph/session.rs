@@ -57,8 +57,10 @@ impl Session {
                 missing.push((launch.shader.name, text, accesses));
             }
         }
-        let kernels: Vec<(&str, &str, Vec<Access>)> =
-            missing.iter().map(|(name, text, accesses)| (*name, &***text, accesses.clone())).collect();
+        let kernels: Vec<(&str, &str, Vec<Access>)> = missing
+            .iter()
+            .map(|(name, text, accesses)| (*name, &***text, accesses.clone()))
+            .collect();
         let compiled = self.device.pipelines(&kernels)?;
         if !compiled.is_empty() {
             self.device.keep_pipelines();

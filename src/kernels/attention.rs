@@ -3,9 +3,7 @@
 use super::Heads;
 use super::mask::Mask;
 use super::pointwise::Dropout;
-use super::{
-    Command, Count, Grid, Launch, Shader, Size, Symbol, TensorId, Word, shader, texels,
-};
+use super::{Command, Count, Grid, Launch, Shader, Size, Symbol, TensorId, Word, shader, texels};
 use crate::gpu::{Abilities, Access};
 
 fn specialise(shader: Shader, heads: Heads, mask: &Mask, dropout: Option<Dropout>) -> Shader {

@@ -4,7 +4,13 @@ use super::{Command, Count, Grid, Launch, Size, TensorId, shader, texels};
 use crate::gpu::{Abilities, Access};
 
 /// `y [columns]`, the column sums of `x [rows, columns]`: the gradient of a bias.
-pub fn column_sum(abilities: Abilities, rows: Size, columns: u32, x: TensorId, y: TensorId) -> Command {
+pub fn column_sum(
+    abilities: Abilities,
+    rows: Size,
+    columns: u32,
+    x: TensorId,
+    y: TensorId,
+) -> Command {
     let (shader, each, access) = if abilities.streaming && columns.is_multiple_of(4) {
         (texels(shader!("column_sum_streaming")), 32, Access::Texels)
     } else {

@@ -1,8 +1,7 @@
 //! The mask on the device, and the kernels by which a rule makes it from query and key.
 
 use super::{
-    Heads,
-    Command, Count, Grid, Launch, Scalar, Size, Sizes, Symbol, TensorId, Word, shader,
+    Command, Count, Grid, Heads, Launch, Scalar, Size, Sizes, Symbol, TensorId, Word, shader,
     texels,
 };
 use crate::gpu::{Abilities, Access};

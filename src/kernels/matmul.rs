@@ -101,7 +101,11 @@ impl Variant {
     pub const STREAMING: Self = Self::Streaming { rows: 16, quads: 2 };
 
     /// The variants that can compute a product, and are worth a try on such a device.
-    pub fn candidates(abilities: Abilities, transposition: Transposition, sizes: [Size; 3]) -> Vec<Self> {
+    pub fn candidates(
+        abilities: Abilities,
+        transposition: Transposition,
+        sizes: [Size; 3],
+    ) -> Vec<Self> {
         let mut candidates = vec![];
         if in_vectors(transposition, sizes) {
             if abilities.streaming {

@@ -167,9 +167,14 @@ impl Config {
                 encoder.layers
             )));
         }
-        let [vocab, positions, dim, hidden, layers] =
-            [encoder.vocab_size, encoder.max_positions, encoder.dim, encoder.hidden_dim, encoder.layers]
-                .map(|size| size as u128);
+        let [vocab, positions, dim, hidden, layers] = [
+            encoder.vocab_size,
+            encoder.max_positions,
+            encoder.dim,
+            encoder.hidden_dim,
+            encoder.layers,
+        ]
+        .map(|size| size as u128);
         // Each factor is below 2³², so no product of two leaves 128 bits.
         for (what, elements) in [
             ("the word embedding", vocab * dim),
@@ -350,8 +355,10 @@ impl<'a> Keys<'a> {
                 shown(&Value::from(other))
             ))
             .remedy(remedy),
-            None => Error::input(format!("{path}: no `model_type`, so the kind of model is unknown"))
-                .remedy(format!("{remedy} Add the key if this is one of them.")),
+            None => {
+                Error::input(format!("{path}: no `model_type`, so the kind of model is unknown"))
+                    .remedy(format!("{remedy} Add the key if this is one of them."))
+            }
         })
     }
 

@@ -77,11 +77,7 @@ impl Model {
 ///
 /// # Errors
 /// A tensor that is missing or has another size; out of memory.
-pub fn upload(
-    session: &mut Session,
-    config: &Config,
-    tensors: &[(String, Tensor)],
-) -> Result<()> {
+pub fn upload(session: &mut Session, config: &Config, tensors: &[(String, Tensor)]) -> Result<()> {
     let tensors: HashMap<&str, &Tensor> =
         tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     for parameter in parameters(config) {

@@ -48,12 +48,7 @@ impl Sites {
 ///
 /// # Errors
 /// Sizes that do not fit each other.
-pub fn network(
-    graph: &mut Graph,
-    config: &Config,
-    inputs: &Inputs,
-    pass: Pass,
-) -> Result<Network> {
+pub fn network(graph: &mut Graph, config: &Config, inputs: &Inputs, pass: Pass) -> Result<Network> {
     let weights = Weights::new(graph, config);
     let mut sites = Sites { pass, next: 0 };
     let (hidden, attention) = encoder(graph, &config.encoder, &weights, inputs, &mut sites)?;

@@ -3,9 +3,9 @@
 use super::attention_map::AttentionMap;
 use super::chart::{LineChart, Series};
 use super::page::{Page, Table};
-use crate::error::Result;
-use crate::train::{Curves, RunDirectory, RunRecord, shown};
 use crate::engine::{AttentionPairs, HeadLook, Inspection, Look};
+use crate::error::Result;
+use crate::train::{Curves, RunDirectory, RunRecord};
 use serde_json::Value;
 
 /// Points of a smoothed curve.
@@ -56,14 +56,12 @@ pub fn run_page(directory: &RunDirectory) -> Result<String> {
             format!("{:.4}", result.eval_loss),
             result.examples.to_string(),
         ]];
-        if let Some(training) = result.training {
-            rows.push(vec![
-                "training sentences".into(),
-                format!("{:.4}", training.accuracy),
-                format!("{:.4}", training.loss),
-                training.examples.to_string(),
-            ]);
-        }
+        rows.push(vec![
+            "training sentences".into(),
+            format!("{:.4}", result.training.accuracy),
+            format!("{:.4}", result.training.loss),
+            result.training.examples.to_string(),
+        ]);
         rows.push(vec![
             format!("best validation (step {})", result.best_step),
             format!("{:.4}", result.best_accuracy),
@@ -137,7 +135,7 @@ pub fn run_page(directory: &RunDirectory) -> Result<String> {
             layers.iter().map(|layer| layer.map(|of| of as f64 / steps)).collect()
         };
         page.table(&operations_table(&[(
-            settings.sparsity.clone(),
+            settings.sparsity.to_string(),
             per_step(&result.training_pairs),
         )]));
         SparsityTable(&result.evaluation_pairs.sparsity()).add(&mut page);
@@ -309,9 +307,8 @@ pub fn record_pairs(record: &RunRecord) -> Vec<(String, String)> {
         pairs.push((name.into(), format!("{}, {} sentences", data.path.display(), data.examples)));
         pairs.push((format!("{name}, SHA-256"), data.fingerprint.clone()));
     }
-    let settings = serde_json::to_value(&record.settings).unwrap_or_default();
-    for (name, value) in settings.as_object().into_iter().flatten() {
-        pairs.push((name.replace('_', " "), shown(value)));
+    for (name, value) in record.settings.pairs() {
+        pairs.push((name.replace('_', " "), value));
     }
     pairs
 }

@@ -2,6 +2,7 @@
 
 use super::{LayerRules, Rule};
 use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +10,8 @@ use std::str::FromStr;
 /// What each layer of a model keeps, as written on the command line and in a checkpoint's
 /// `config.json`: rules joined by `+`, each for some layers (`topk:0.8@3-5`) and perhaps for one phase
 /// (`,only=train`). A layer that no rule speaks of is dense.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Policy {
     parts: Vec<Part>,
 }
@@ -153,6 +155,20 @@ impl fmt::Display for Policy {
             write!(f, "{}{part}", if index > 0 { "+" } else { "" })?;
         }
         Ok(())
+    }
+}
+
+impl From<Policy> for String {
+    fn from(policy: Policy) -> Self {
+        policy.to_string()
+    }
+}
+
+impl TryFrom<String> for Policy {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
     }
 }
 

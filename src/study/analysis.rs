@@ -5,9 +5,9 @@ use super::statistics::{
     unseen_disagreement, verdict,
 };
 use super::sweep::{Collected, CollectedRun, Configuration, Run};
+use crate::engine::AttentionPairs;
 use crate::error::{Error, Result};
 use crate::train::RunResult;
-use crate::engine::AttentionPairs;
 use serde::Serialize;
 
 /// Bootstrap resamples, and fewer where that would be more than so many additions.
@@ -191,8 +191,8 @@ impl ConfigurationResult {
             seeds: runs.iter().map(|run| run.run.seed).collect(),
             accuracy: over(&|result| Some(result.eval_accuracy))?,
             loss: over(&|result| Some(result.eval_loss))?,
-            accuracy_gap: over(&|result| Some(result.training?.accuracy - result.eval_accuracy)),
-            loss_gap: over(&|result| Some(result.eval_loss - result.training?.loss)),
+            accuracy_gap: over(&|result| Some(result.training.accuracy - result.eval_accuracy)),
+            loss_gap: over(&|result| Some(result.eval_loss - result.training.loss)),
             step_seconds: summary(&medians)?,
             attention_seconds: over(&|result| result.attention_seconds),
             step_operations: operations

@@ -7,14 +7,17 @@
 //! ```
 
 use crate::data::Dataset;
+use crate::engine::Inspection;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::graph::Session;
+use crate::model::Model;
 use crate::report::run_page;
 use crate::sparsity::Policy;
-use crate::train::{Curves, Event, PredictionLine, RunDirectory, RunRecord, Settings, Task, look, train, write_json};
-use crate::engine::Inspection;
-use crate::model::Model;
+use crate::train::{
+    Curves, Event, HeldDirectory, Job, PredictionLine, RunDirectory, RunRecord, Settings, Start,
+    look, train,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
@@ -29,7 +32,7 @@ pub struct Configuration {
     /// What tables call it.
     pub name: String,
     /// The sparsity policy.
-    pub sparsity: String,
+    pub sparsity: Policy,
     /// Dropout of attention weights, where it is not the model's own.
     pub attention_dropout: Option<f32>,
 }
@@ -37,15 +40,14 @@ pub struct Configuration {
 impl Configuration {
     /// A policy, with all else as in the others.
     pub fn of(policy: &Policy) -> Self {
-        let name = policy.to_string();
-        Self { sparsity: name.clone(), name, attention_dropout: None }
+        Self { name: policy.to_string(), sparsity: policy.clone(), attention_dropout: None }
     }
 
     /// Dense attention whose weights are dropped with another probability.
     pub fn attention_dropout(probability: f32) -> Self {
         Self {
             name: format!("dense, attention dropout {probability}"),
-            sparsity: Policy::dense().to_string(),
+            sparsity: Policy::dense(),
             attention_dropout: Some(probability),
         }
     }
@@ -310,9 +312,9 @@ pub fn run(
         if resources.stop.load(Ordering::Relaxed) {
             return Err(Error::interrupted(format!("stopped before {}", run.name)));
         }
-        let directory = RunDirectory { path: root.join("runs").join(&run.name) };
         // Held from before the records are read to after they are written.
-        let Some(lock) = files::lock(&directory.path)? else {
+        let place = root.join("runs").join(&run.name);
+        let Some(directory) = HeldDirectory::take_if_free(&place)? else {
             on(StudyEvent::Busy(run));
             continue;
         };
@@ -351,36 +353,30 @@ pub fn run(
         let (model, train_set, validation) = (resources.load)(run.seed)?;
         study.check_data(root, [&train_set, &validation])?;
         let mut session = (resources.open)()?;
-        let task = Task {
-            model,
+        let job = Job {
             model_name: study.model.clone(),
-            train: train_set,
-            validation,
-            output: directory.path.clone(),
             settings: settings.clone(),
-            resume: begun.is_some(),
-            overwrite: false,
-            // One step is timed kernel by kernel, where the adapter keeps time: attention beside its operations.
+            start: if begun.is_some() { Start::Resume } else { Start::New },
+            // One step is timed kernel by kernel, where the adapter keeps time: attention beside
+            // its operations.
             profile: session.device.timestamps(1).is_ok(),
-            lock: Some(lock),
+            ..Job::new(model, train_set, validation, directory)
         };
-        let outcome =
-            match train(&mut session, task, resources.stop, &mut |event| on(StudyEvent::In(event)))
-            {
-                Err(why) if why.kind() == Kind::Diverged => {
-                    let why = why.to_string();
-                    let record = read_record(&directory)?;
-                    write_json(
-                        &directory.record(),
-                        &RunRecord { diverged: Some(why.clone()), ..record },
-                    )?;
-                    on(StudyEvent::Diverged(run, &why));
-                    continue;
-                }
-                outcome => outcome?,
-            };
+        let tell = |event| on(StudyEvent::In(event));
+        let outcome = match train(&mut session, job, resources.stop, tell) {
+            Err(why) if why.kind() == Kind::Diverged => {
+                let why = why.to_string();
+                let directory = HeldDirectory::take(&place)?;
+                let record = read_record(&directory)?;
+                directory.write_record(&RunRecord { diverged: Some(why.clone()), ..record })?;
+                on(StudyEvent::Diverged(run, &why));
+                continue;
+            }
+            outcome => outcome?,
+        };
+        let directory = &outcome.directory;
         look(&mut session, &outcome, &settings, resources.show)?.write(&directory.attention())?;
-        files::write(&directory.report(), run_page(&directory)?.as_bytes())?;
+        files::write(&directory.report(), run_page(directory)?.as_bytes())?;
         if !keep_models {
             directory.discard_model()?;
         }

@@ -29,7 +29,7 @@ impl<'a> Batches<'a> {
     /// # Errors
     /// The settings' policy is none, or none for this model.
     pub fn new(examples: &'a [Encoded], settings: &'a Settings, layers: usize) -> Result<Self> {
-        let rules = settings.policy()?.training().for_layers(layers)?;
+        let rules = settings.sparsity.training().for_layers(layers)?;
         let total = settings.total_steps(examples.len());
         Ok(Self { examples, settings, rules, total, order: None })
     }

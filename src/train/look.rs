@@ -29,10 +29,10 @@ pub fn look(
         ids.into_iter().map(|ids| Encoded { ids, label: None }).collect()
     };
     if chosen.is_empty() {
-        return Ok(Inspection { sparsity: settings.sparsity.clone(), sentences: vec![] });
+        return Ok(Inspection { sparsity: settings.sparsity.to_string(), sentences: vec![] });
     }
-    let policy = settings.policy()?;
-    Inspector::new(session, &model.config, &policy, &chosen)?.inspect(session, model, &chosen)
+    Inspector::new(session, &model.config, &settings.sparsity, &chosen)?
+        .inspect(session, model, &chosen)
 }
 
 /// Sentences that a report shows.

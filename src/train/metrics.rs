@@ -28,13 +28,10 @@ pub struct StepLine {
     pub seconds: f64,
     /// The part of it in which the host wrote the inputs, recorded the commands and submitted them. (A
     /// software adapter may compute while it is being submitted to.)
-    #[serde(default)]
     pub host_seconds: f64,
     /// Operations of attention, forward and backward, over the pairs that counted.
-    #[serde(default)]
     pub attention_operations: u64,
     /// What dense attention would have taken.
-    #[serde(default)]
     pub dense_attention_operations: u64,
 }
 
@@ -51,6 +48,49 @@ pub struct EvaluationLine {
     pub examples: usize,
 }
 
+/// A line of `metrics.jsonl`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Line {
+    /// Of a training step.
+    Step(StepLine),
+    /// Of an evaluation.
+    Evaluation(EvaluationLine),
+}
+
+impl Line {
+    /// The step that it is about, or came after.
+    pub fn step(&self) -> u32 {
+        match self {
+            Self::Step(line) => line.step,
+            Self::Evaluation(line) => line.step,
+        }
+    }
+
+    fn parse(text: &str) -> serde_json::Result<Self> {
+        let value: serde_json::Value = serde_json::from_str(text)?;
+        match value.get("eval_loss") {
+            Some(_) => serde_json::from_value(value).map(Self::Evaluation),
+            None => serde_json::from_value(value).map(Self::Step),
+        }
+    }
+}
+
+/// Reads `metrics.jsonl`. A last line that a crash cut short is passed over: it has no end.
+///
+/// # Errors
+/// No such file; a line that is neither of a step nor of an evaluation, by its number.
+pub fn read(path: &Path) -> Result<Vec<Line>> {
+    let text = files::read_text(path)?;
+    let mut lines = Vec::new();
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let Some(line) = line.strip_suffix('\n') else { break };
+        lines.push(Line::parse(line).map_err(|why| {
+            Error::input(format!("{}, line {}: {why}", path.display(), number + 1))
+        })?);
+    }
+    Ok(lines)
+}
+
 /// What `metrics.jsonl` holds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Curves {
@@ -61,17 +101,16 @@ pub struct Curves {
 }
 
 impl Curves {
-    /// Reads the file; a line that a crash cut short is passed over.
+    /// Reads the file.
     ///
     /// # Errors
-    /// What the operating system refuses.
+    /// As [`read`].
     pub fn read(path: &Path) -> Result<Self> {
         let mut curves = Self::default();
-        for line in files::read_text(path)?.lines() {
-            if let Ok(step) = serde_json::from_str(line) {
-                curves.steps.push(step);
-            } else if let Ok(evaluation) = serde_json::from_str(line) {
-                curves.evaluations.push(evaluation);
+        for line in read(path)? {
+            match line {
+                Line::Step(line) => curves.steps.push(line),
+                Line::Evaluation(line) => curves.evaluations.push(line),
             }
         }
         Ok(curves)
@@ -92,27 +131,24 @@ impl Metrics {
     /// What the operating system refuses.
     pub fn open(path: &Path, step: u32) -> Result<Self> {
         let mut kept = String::new();
+        let mut steps = 0;
         if step > 0 && path.exists() {
+            // A line that a crash cut short ends what can be kept.
             for line in files::read_text(path)?.lines() {
-                let of = serde_json::from_str::<serde_json::Value>(line)
-                    .ok()
-                    .and_then(|line| line["step"].as_u64());
-                // A line that a crash cut short has no step, and ends what can be kept.
-                match of {
-                    Some(of) if of <= u64::from(step) => {
-                        kept.push_str(line);
-                        kept.push('\n');
-                    }
-                    _ => break,
+                let Ok(parsed) = Line::parse(line) else { break };
+                if parsed.step() > step {
+                    break;
                 }
+                steps += u32::from(matches!(parsed, Line::Step(_)));
+                kept.push_str(line);
+                kept.push('\n');
             }
         }
-        let steps = kept.lines().filter(|line| line.contains("\"grad_norm\"")).count();
-        if steps < step as usize {
+        if steps < step {
             tracing::warn!(
                 "{}: {} of the {step} steps before this one are missing there",
                 path.display(),
-                step as usize - steps
+                step - steps
             );
         }
         files::write(path, kept.as_bytes())?;
@@ -186,6 +222,7 @@ mod tests {
         }
         metrics.file.write_all(b"{\"step\": 2, \"lo").unwrap();
         drop(metrics);
+        assert_eq!(read(&path).unwrap().len(), 5);
         drop(Metrics::open(&path, 3).unwrap());
         let steps = Curves::read(&path).unwrap().steps;
         assert_eq!(steps.iter().map(|line| line.step).collect::<Vec<_>>(), [1, 2, 3]);
@@ -194,5 +231,20 @@ mod tests {
         assert_eq!(steps[0].dense_attention_operations, 14 * 10 * 3 * 5 * 4);
         drop(Metrics::open(&path, 0).unwrap());
         assert_eq!(Curves::read(&path).unwrap(), Curves::default());
+    }
+
+    #[test]
+    fn a_line_that_is_none_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("metrics.jsonl");
+        let good = r#"{"step":1,"eval_loss":0.5,"eval_accuracy":0.5,"examples":2}"#;
+        for (wrong, why) in [("{\"step\": 2}", "epoch"), ("{\"st", "EOF"), ("", "EOF")] {
+            std::fs::write(&path, format!("{good}\n{wrong}\n{good}\n")).unwrap();
+            let error = read(&path).unwrap_err().to_string();
+            assert!(error.contains("metrics.jsonl, line 2") && error.contains(why), "{error}");
+        }
+        std::fs::write(&path, format!("{good}\n")).unwrap();
+        let line = EvaluationLine { step: 1, eval_loss: 0.5, eval_accuracy: 0.5, examples: 2 };
+        assert_eq!(read(&path).unwrap(), [Line::Evaluation(line)]);
     }
 }

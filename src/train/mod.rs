@@ -1,22 +1,28 @@
 //! Training and evaluation: the loop, its schedule, what it writes and how it goes on.
 
 mod batches;
+mod collector;
+mod job;
 mod look;
-mod metrics;
+pub mod metrics;
 mod record;
 mod run_directory;
 mod schedule;
+mod sentences;
 mod settings;
+mod settings_file;
+mod start;
 mod trainer;
 mod training_run;
 
 pub use batches::Batches;
+pub use job::{Job, Output, Start};
 pub use look::look;
 pub use metrics::{Curves, EvaluationLine, StepLine};
 pub use record::{DataRecord, PredictionLine, RunData, RunRecord, RunResult};
-pub use run_directory::RunDirectory;
-pub(crate) use run_directory::write_json;
-pub use schedule::Schedule;
-pub use settings::{Settings, SettingsFile, shown};
+pub use run_directory::{HeldDirectory, RunDirectory};
+pub use schedule::{LearningRate, Schedule, Step};
+pub use settings::{Flag, Overrides, Setting, Settings};
+pub use settings_file::SettingsFile;
 pub use trainer::{Memory, PendingStep, StepResult, Trainer, TrainingPlans, Work};
-pub use training_run::{Event, Outcome, Task, train};
+pub use training_run::{Event, Outcome, train};

@@ -22,7 +22,6 @@ pub struct RunRecord {
     /// Tensors of the checkpoint that the model has no use for.
     pub unused_tensors: Vec<String>,
     /// SHA-256 of the parameters that the checkpoint had.
-    #[serde(default)]
     pub weights: String,
     /// `config.json` of the model.
     pub config: Value,
@@ -35,13 +34,12 @@ pub struct RunRecord {
     /// Which of the kernels it ran.
     pub shaders: String,
     /// The variants of products that differ from the defaults.
-    #[serde(default)]
     pub tuning: BTreeMap<String, Choice>,
     /// Why a run of a study ended without a result.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub diverged: Option<String>,
     /// What it came to, once it is done.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<RunResult>,
 }
 
@@ -74,10 +72,9 @@ pub struct RunResult {
     pub eval_loss: f64,
     /// Validation sentences.
     pub examples: usize,
-    /// Accuracy and loss on training sentences, without dropout: as many as there are to evaluate on, from
-    /// the first that the run learnt from.
-    #[serde(default)]
-    pub training: Option<Evaluation>,
+    /// Accuracy and loss on training sentences, without dropout: as many as there are to evaluate
+    /// on, from the first that the run learnt from.
+    pub training: Evaluation,
     /// The best validation accuracy of the run.
     pub best_accuracy: f64,
     /// After which step that was.
@@ -89,17 +86,13 @@ pub struct RunResult {
     /// Most bytes that were allocated on the device.
     pub device_bytes: u64,
     /// Pairs of query and key that counted, over all training steps.
-    #[serde(default)]
     pub training_pairs: AttentionPairs,
     /// Likewise over the last evaluation.
-    #[serde(default)]
     pub evaluation_pairs: AttentionPairs,
-    /// Seconds of attention in one training step, on the device: masks, forward and backward; where a step was
-    /// timed kernel by kernel.
-    #[serde(default)]
+    /// Seconds of attention in one training step, on the device: masks, forward and backward; where
+    /// a step was timed kernel by kernel.
     pub attention_seconds: Option<f64>,
     /// Components of a head, with which pairs become operations.
-    #[serde(default)]
     pub head_dim: usize,
 }
 
@@ -140,9 +133,7 @@ impl RunRecord {
                 differences.push(format!("the {name} have changed"));
             }
         }
-        // Records of former versions have no fingerprint of the weights.
-        let known = !self.weights.is_empty() && !other.weights.is_empty();
-        if known && self.weights != other.weights {
+        if self.weights != other.weights {
             differences.push("the model's weights have changed".into());
         }
         differences

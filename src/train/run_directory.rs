@@ -12,18 +12,18 @@
 //! checkpoints/step-00000300/  the newest state to resume from: model, optimizer, progress
 //! ```
 
-use crate::model::{download, parameters, upload};
-use super::record::PredictionLine;
-use crate::engine::{AttentionPairs, Evaluation, Prediction};
-use crate::model::Model;
+use super::record::{PredictionLine, RunRecord};
 use crate::data::{Encoded, Tokenizer};
-use crate::error::{Error, Result};
+use crate::engine::{AttentionPairs, Evaluation, Prediction};
+use crate::error::{Advice, Error, Kind, Result};
 use crate::files;
 use crate::graph::{Role, Session};
+use crate::model::Model;
 use crate::model::checkpoint::{self, Tensor};
-use crate::model::Parameter;
+use crate::model::{Parameter, download, parameters, upload};
 use serde::{Deserialize, Serialize};
-use std::fs;
+use std::fs::{self, File};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 const MODEL: &str = "model.safetensors";
@@ -57,10 +57,8 @@ pub struct Progress {
     /// Seconds of training so far.
     pub seconds: f64,
     /// Pairs of query and key that counted so far.
-    #[serde(default)]
     pub pairs: AttentionPairs,
     /// Seconds of attention in the step that was timed, if one was.
-    #[serde(default)]
     pub attention_seconds: Option<f64>,
 }
 
@@ -83,15 +81,36 @@ impl Progress {
     }
 }
 
-/// A run's directory.
+/// A run's directory, to be read.
+#[derive(Debug, Clone)]
 pub struct RunDirectory {
     /// Where it is.
     pub path: PathBuf,
 }
 
+/// A run's directory that this process, and no other, writes to until this is dropped.
+#[derive(Debug)]
+pub struct HeldDirectory {
+    directory: RunDirectory,
+    _lock: File,
+}
+
+impl Deref for HeldDirectory {
+    type Target = RunDirectory;
+
+    fn deref(&self) -> &RunDirectory {
+        &self.directory
+    }
+}
+
 impl RunDirectory {
     fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
+    }
+
+    /// The model of the best evaluation.
+    pub fn best(&self) -> PathBuf {
+        self.checkpoints().join("best")
     }
 
     /// `run.json`.
@@ -102,17 +121,6 @@ impl RunDirectory {
     /// `metrics.jsonl`.
     pub fn metrics(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
-    }
-
-    /// Takes the directory for this process, until the lock is dropped.
-    ///
-    /// # Errors
-    /// Another process trains there.
-    pub fn lock(&self) -> Result<fs::File> {
-        files::lock(&self.path)?.ok_or_else(|| {
-            Error::input(format!("{}: another process is training there", self.path.display()))
-                .remedy("Wait for it, or choose another --output.")
-        })
     }
 
     /// `predictions.jsonl`.
@@ -130,21 +138,6 @@ impl RunDirectory {
         self.path.join("report.html")
     }
 
-    /// Removes the model and the checkpoints of a run that is done, and keeps its records.
-    ///
-    /// # Errors
-    /// What the operating system refuses.
-    pub fn discard_model(&self) -> Result<()> {
-        remove(&self.checkpoints())?;
-        for name in Tokenizer::FILES.iter().chain(&["config.json", MODEL]) {
-            let path = self.path.join(name);
-            if path.exists() {
-                fs::remove_file(&path).map_err(|why| Error::io(&path, "remove", &why))?;
-            }
-        }
-        Ok(())
-    }
-
     /// A file or directory here that a run would replace.
     pub fn occupied_by(&self) -> Option<PathBuf> {
         WRITTEN
@@ -152,25 +145,6 @@ impl RunDirectory {
             .map(|name| self.path.join(name))
             .chain([self.checkpoints()])
             .find(|path| path.exists())
-    }
-
-    /// Empties what a former run left here.
-    ///
-    /// # Errors
-    /// What the operating system refuses.
-    pub fn clear(&self) -> Result<()> {
-        let checkpoints = self.checkpoints();
-        if checkpoints.exists() {
-            fs::remove_dir_all(&checkpoints)
-                .map_err(|why| Error::io(&checkpoints, "remove", &why))?;
-        }
-        for name in WRITTEN {
-            let path = self.path.join(name);
-            if path.exists() {
-                fs::remove_file(&path).map_err(|why| Error::io(&path, "remove", &why))?;
-            }
-        }
-        Ok(())
     }
 
     /// The newest complete checkpoint.
@@ -193,6 +167,59 @@ impl RunDirectory {
             })
             .max()
             .map(|(_, path)| path))
+    }
+
+    /// Gives the session the state of the newest checkpoint, if there is one.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged, or that belongs to another model.
+    pub fn restore(&self, session: &mut Session, model: &Model) -> Result<Progress> {
+        let Some(from) = self.newest()? else { return Ok(Progress::default()) };
+        read_state(&from, session, model).map_err(|error| match error.kind() {
+            Kind::Input => error.advice(Advice::DamagedCheckpoint),
+            _ => error,
+        })
+    }
+}
+
+impl HeldDirectory {
+    /// Takes a directory for this process. One that does not exist is made.
+    ///
+    /// # Errors
+    /// Another process trains there.
+    pub fn take(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        Self::take_if_free(path.clone())?.ok_or_else(|| {
+            Error::input(format!("{}: another process is training there", path.display()))
+                .advice(Advice::OutputInUse)
+        })
+    }
+
+    /// As [`take`](Self::take); `None` where another process has it.
+    ///
+    /// # Errors
+    /// The directory or its lock cannot be made.
+    pub fn take_if_free(path: impl Into<PathBuf>) -> Result<Option<Self>> {
+        let directory = RunDirectory { path: path.into() };
+        let lock = files::lock(&directory.path)?;
+        Ok(lock.map(|lock| Self { directory, _lock: lock }))
+    }
+
+    /// Writes `run.json`.
+    ///
+    /// # Errors
+    /// What the operating system refuses.
+    pub fn write_record(&self, record: &RunRecord) -> Result<()> {
+        write_json(&self.record(), record)
+    }
+
+    /// Empties what a former run left here.
+    ///
+    /// # Errors
+    /// What the operating system refuses.
+    pub fn clear(&self) -> Result<()> {
+        remove(&self.checkpoints())?;
+        WRITTEN.iter().map(|name| self.path.join(name)).try_for_each(|path| remove(&path))
     }
 
     /// Writes a checkpoint to resume from, and then removes the one before. It is written under
@@ -219,39 +246,14 @@ impl RunDirectory {
         before.map_or(Ok(()), |before| remove(&before))
     }
 
-    /// Gives the session the state of a checkpoint.
+    /// Removes the model and the checkpoints of a run that is done, and keeps its records.
     ///
     /// # Errors
-    /// A file that is missing or damaged, or that belongs to another model.
-    pub fn restore(&self, session: &mut Session, model: &Model, from: &Path) -> Result<Progress> {
-        let remedy = "The checkpoint is damaged: remove it, or start again with --overwrite.";
-        let path = from.join(PROGRESS);
-        let progress: Progress = serde_json::from_slice(&files::read(&path)?)
-            .map_err(|why| Error::input(format!("{}: {why}", path.display())).remedy(remedy))?;
-        let path = from.join(MODEL);
-        upload(session, &model.config, &checkpoint::read(&path)?)
-            .map_err(|error| error.at(path.display()).remedy(remedy))?;
-        let path = from.join(OPTIMIZER);
-        let moments = checkpoint::read(&path)?;
-        for parameter in parameters(&model.config) {
-            for role in Role::MOMENTS {
-                let name = role.name(&parameter.name);
-                let values = moments
-                    .iter()
-                    .find(|(found, tensor)| {
-                        *found == name && tensor.data.len() == parameter.count()
-                    })
-                    .ok_or_else(|| {
-                        Error::input(format!(
-                            "{}: the tensor {name} is missing or has another size",
-                            path.display()
-                        ))
-                        .remedy(remedy)
-                    })?;
-                session.set(&parameter.name, role, &parameter.shape, &values.1.data)?;
-            }
-        }
-        Ok(progress)
+    /// What the operating system refuses.
+    pub fn discard_model(&self) -> Result<()> {
+        remove(&self.checkpoints())?;
+        let files = Tokenizer::FILES.iter().chain(&["config.json", MODEL]);
+        files.map(|name| self.path.join(name)).try_for_each(|path| remove(&path))
     }
 
     /// Writes what the model says of each validation sentence.
@@ -263,6 +265,7 @@ impl RunDirectory {
         predictions: &[Prediction],
         examples: &[Encoded],
     ) -> Result<()> {
+        let path = self.predictions();
         let mut text = String::new();
         for (prediction, example) in predictions.iter().zip(examples) {
             let label = example.label.unwrap_or_default();
@@ -271,20 +274,53 @@ impl RunDirectory {
                 predicted: prediction.label,
                 loss: prediction.cross_entropy(label as usize),
             };
-            text.push_str(&serde_json::to_string(&line).unwrap_or_default());
+            text.push_str(&serde_json::to_string(&line).map_err(|why| unwritable(&path, &why))?);
             text.push('\n');
         }
-        files::write(&self.predictions(), text.as_bytes())
+        files::write(&path, text.as_bytes())
     }
 
-    /// Writes the model as it is now: to the run directory itself, or as the best one.
+    /// Writes the model as it is now, as that of the run.
     ///
     /// # Errors
     /// What the operating system refuses, or an error of the device.
-    pub fn save_model(&self, session: &Session, model: &Model, best: bool) -> Result<()> {
-        let place = if best { self.checkpoints().join("best") } else { self.path.clone() };
-        model.save(&place, &download(session, &model.config)?)
+    pub fn save_model(&self, session: &Session, model: &Model) -> Result<()> {
+        model.save(&self.path, &download(session, &model.config)?)
     }
+
+    /// Writes the model as it is now, as the best of the run.
+    ///
+    /// # Errors
+    /// What the operating system refuses, or an error of the device.
+    pub fn save_best(&self, session: &Session, model: &Model) -> Result<()> {
+        model.save(&self.best(), &download(session, &model.config)?)
+    }
+}
+
+/// Gives the session the state of a checkpoint.
+fn read_state(from: &Path, session: &mut Session, model: &Model) -> Result<Progress> {
+    let path = from.join(PROGRESS);
+    let progress: Progress = serde_json::from_slice(&files::read(&path)?)
+        .map_err(|why| Error::input(format!("{}: {why}", path.display())))?;
+    let path = from.join(MODEL);
+    upload(session, &model.config, &checkpoint::read(&path)?)
+        .map_err(|error| error.at(path.display()))?;
+    let path = from.join(OPTIMIZER);
+    let moments = checkpoint::read(&path)?;
+    for parameter in parameters(&model.config) {
+        for role in Role::MOMENTS {
+            let name = role.name(&parameter.name);
+            let fits = |(other, tensor): &&(String, Tensor)| {
+                *other == name && tensor.data.len() == parameter.count()
+            };
+            let (_, tensor) = moments.iter().find(fits).ok_or_else(|| {
+                let path = path.display();
+                Error::input(format!("{path}: the tensor {name} is missing or has another size"))
+            })?;
+            session.set(&parameter.name, role, &parameter.shape, &tensor.data)?;
+        }
+    }
+    Ok(progress)
 }
 
 /// The session's moments as tensors, named after the parameters.
@@ -301,16 +337,23 @@ fn moments(session: &Session, parameters: &[Parameter]) -> Result<Vec<(String, T
 }
 
 /// Writes a value as indented JSON.
-pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(value)
-        .map_err(|why| Error::input(format!("{}: {why}", path.display())))?;
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|why| unwritable(path, &why))?;
     text.push('\n');
     files::write(path, text.as_bytes())
 }
 
-fn remove(directory: &Path) -> Result<()> {
-    if directory.exists() {
-        fs::remove_dir_all(directory).map_err(|why| Error::io(directory, "remove", &why))?;
-    }
-    Ok(())
+/// A value of ours that is no JSON.
+fn unwritable(path: &Path, why: &serde_json::Error) -> Error {
+    Error::internal(format!("{}: {why}", path.display()))
+}
+
+/// Removes a file, or a directory with all that is in it, if it is there.
+fn remove(path: &Path) -> Result<()> {
+    let removed = match path.symlink_metadata() {
+        Err(_) => Ok(()),
+        Ok(there) if there.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+    };
+    removed.map_err(|why| Error::io(path, "remove", &why))
 }

@@ -1,94 +1,233 @@
-//! Every setting of a training run, in one visible block.
+//! Every setting of a training run, declared once: a row here is a field, its default, its range, a
+//! flag, a key in TOML, a line of help, and an entry of `run.json` that a resumed run may not change.
 
+use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::sparsity::Policy;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 
-/// What a run is trained with. Written to `run.json`, compared on `--resume`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Settings {
-    /// Sparsity policy, e.g. `dense` or `topk:0.8`.
-    pub sparsity: String,
-    /// Passes over the training set; `max_steps` overrides it.
-    pub epochs: u32,
-    /// Optimizer steps, if they are to end before or after the epochs.
-    pub max_steps: Option<u32>,
-    /// Sentences per step.
-    pub batch_size: usize,
-    /// Parts of a step, one after another: memory of one, the result of the whole.
-    pub gradient_accumulation: usize,
-    /// Word pieces kept of a sentence, `[CLS]` and `[SEP]` included.
-    pub max_length: usize,
-    /// Highest learning rate.
-    pub learning_rate: f32,
-    /// Steps of warm-up; by default 6 % of all.
-    pub warmup_steps: Option<u32>,
-    /// AdamW's decoupled decay; not on biases and LayerNorms.
-    pub weight_decay: f32,
-    /// Largest global gradient norm; 0 clips nothing.
-    pub clip: f32,
-    /// Overrides every dropout probability of the model.
-    pub dropout: Option<f32>,
-    /// Overrides the model's dropout of attention weights, also where `dropout` is given.
-    #[serde(default)]
-    pub attention_dropout: Option<f32>,
-    /// Data order, fresh weights and dropout follow from it.
-    pub seed: u64,
-    /// A new order of the training set in each epoch.
-    pub shuffle: bool,
-    /// Training sentences used, from the start of the file.
-    pub max_train_samples: Option<usize>,
-    /// Evaluation sentences used, from the start of the file.
-    pub max_eval_samples: Option<usize>,
-    /// Steps between evaluations; by default once an epoch. There is one at the end in any case.
-    pub eval_every: Option<u32>,
-    /// Steps between checkpoints; by default at each evaluation.
-    pub save_every: Option<u32>,
-    /// Compute activations again in backward instead of keeping them.
-    #[serde(default)]
-    pub checkpoint_activations: bool,
-    /// `f32`.
-    pub precision: String,
+/// What there is to know of one setting, for those who read settings from text.
+pub struct Setting {
+    /// As in `run.json`, and (with dashes, too) in TOML: `batch_size`.
+    pub name: &'static str,
+    /// What it is, in a sentence.
+    pub help: &'static str,
+    /// How the command line writes it.
+    pub flag: Flag,
+    /// What the default means, where its value does not say it.
+    default: Option<&'static str>,
+    set: fn(&mut Settings, &str) -> Result<()>,
+    text: fn(&Settings) -> String,
+    /// What it must be, where it is not.
+    wanted: fn(&Settings) -> Option<&'static str>,
 }
 
-impl Default for Settings {
-    /// The recipe for fine-tuning a pretrained model.
-    fn default() -> Self {
-        Self {
-            sparsity: Policy::dense().to_string(),
-            epochs: 3,
-            max_steps: None,
-            batch_size: 32,
-            gradient_accumulation: 1,
-            max_length: 128,
-            learning_rate: 5e-5,
-            warmup_steps: None,
-            weight_decay: 0.01,
-            clip: 1.0,
-            dropout: None,
-            attention_dropout: None,
-            seed: 42,
-            shuffle: true,
-            max_train_samples: None,
-            max_eval_samples: None,
-            eval_every: None,
-            save_every: None,
-            checkpoint_activations: false,
-            precision: "f32".into(),
+/// A flag of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flag {
+    /// `--name VALUE`, and what help calls the value.
+    Value(&'static str),
+    /// `--name`: sets `true`.
+    On,
+    /// `--no-name`: sets `false`.
+    Off,
+}
+
+/// What a setting can hold: a value, or `None` for what follows from others.
+trait Value: Sized {
+    /// The value without the `Option`.
+    type Item;
+    fn parse(text: &str) -> Result<Self>;
+    fn item(&self) -> Option<&Self::Item>;
+    fn text(&self) -> String;
+}
+
+macro_rules! values {
+    ($($kind:ty, $text:expr;)+) => {$(
+        impl Value for $kind {
+            type Item = Self;
+            fn parse(text: &str) -> Result<Self> {
+                text.parse::<Self>().map_err(|why| Error::usage(format!("'{text}': {why}")))
+            }
+            fn item(&self) -> Option<&Self> {
+                Some(self)
+            }
+            fn text(&self) -> String {
+                $text(self)
+            }
         }
+    )+};
+}
+
+values! {
+    u32, Self::to_string;
+    u64, Self::to_string;
+    usize, Self::to_string;
+    bool, Self::to_string;
+    // 5e-5 rather than 0.00005, and 1 rather than 1.0.
+    f32, |value: &Self| format!("{value:?}").trim_end_matches(".0").to_owned();
+}
+
+impl Value for Policy {
+    type Item = Self;
+    fn parse(text: &str) -> Result<Self> {
+        text.parse()
+    }
+    fn item(&self) -> Option<&Self> {
+        Some(self)
+    }
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl<T: Value> Value for Option<T> {
+    type Item = T::Item;
+    fn parse(text: &str) -> Result<Self> {
+        T::parse(text).map(Some)
+    }
+    fn item(&self) -> Option<&T::Item> {
+        self.as_ref().and_then(T::item)
+    }
+    fn text(&self) -> String {
+        self.as_ref().map_or("default".into(), T::text)
+    }
+}
+
+/// Makes [`Settings`], its default and its table from the rows. `in` gives the range and how a
+/// message calls it; `=>` behind a default says what it means, where the value does not.
+macro_rules! settings {
+    (|$settings:ident| $(
+        $(#[doc = $help:literal])+
+        $name:ident: $kind:ty = $default:expr $(=> $meaning:literal)?, $flag:expr
+            $(, in $range:expr => $wanted:literal)?;
+    )+) => {
+        /// What a run is trained with. Written to `run.json`, compared when a run is resumed.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Settings {
+            $($(#[doc = $help])+ pub $name: $kind,)+
+        }
+
+        impl Default for Settings {
+            /// The recipe for fine-tuning a pretrained model.
+            fn default() -> Self {
+                Self { $($name: $default,)+ }
+            }
+        }
+
+        impl Settings {
+            /// All settings, in the order in which help and records have them.
+            pub const ALL: &[Setting] = &[$(Setting {
+                name: stringify!($name),
+                help: concat!($($help),+).trim_ascii(),
+                flag: $flag,
+                default: settings!(@first $($meaning)?),
+                set: |settings, text| {
+                    settings.$name = Value::parse(text)?;
+                    Ok(())
+                },
+                text: |settings| Value::text(&settings.$name),
+                wanted: |$settings| {
+                    $(if Value::item(&$settings.$name).is_some_and(|item| !($range).contains(item)) {
+                        return Some($wanted);
+                    })?
+                    let _ = $settings;
+                    None
+                },
+            },)+];
+        }
+    };
+    (@first) => { None };
+    (@first $meaning:literal) => { Some($meaning) };
+}
+
+settings! { |settings|
+    /// What attention keeps: `dense`, `topk:0.8`, `block-topk:0.8`, `local:8`, `random:0.8`, for some
+    /// layers (`topk:0.8@3-5`), growing over the run (`topk:0->0.8`); docs/sparsity.md has all of it.
+    sparsity: Policy = Policy::dense() => "what the model was trained with, else dense",
+        Flag::Value("S");
+    /// Passes over the training set.
+    epochs: u32 = 3, Flag::Value("N"), in 1.. => "at least 1";
+    /// Optimizer steps, instead of epochs.
+    max_steps: Option<u32> = None, Flag::Value("N"), in 1.. => "at least 1";
+    /// Sentences per step.
+    batch_size: usize = 32, Flag::Value("N"), in 1..=Batch::MAX => "between 1 and 65,535";
+    /// Compute a step in N parts, one after another: the memory of one part, the result of the
+    /// whole.
+    gradient_accumulation: usize = 1, Flag::Value("N"),
+        in 1..=settings.batch_size => "between 1 and the batch size";
+    /// Word pieces kept of a sentence.
+    max_length: usize = 128, Flag::Value("N"),
+        in 3.. => "at least 3 ([CLS], one word piece, [SEP])";
+    /// Highest learning rate.
+    learning_rate: f32 = 5e-5, Flag::Value("F"), in 0.0..=f32::MAX => "a number of 0 or more";
+    /// Steps of warm-up.
+    warmup_steps: Option<u32> = None => "6 % of all", Flag::Value("N");
+    /// Weight decay, not on biases and LayerNorms.
+    weight_decay: f32 = 0.01, Flag::Value("F"), in 0.0..=f32::MAX => "a number of 0 or more";
+    /// Largest global gradient norm, 0 for none.
+    clip: f32 = 1.0, Flag::Value("F"), in 0.0..=f32::MAX => "a number of 0 or more";
+    /// Override every dropout probability of the model.
+    dropout: Option<f32> = None, Flag::Value("F"), in 0.0..1.0 => "in [0, 1)";
+    /// Override the model's dropout of attention weights.
+    attention_dropout: Option<f32> = None, Flag::Value("F"), in 0.0..1.0 => "in [0, 1)";
+    /// Data order, fresh weights and dropout follow from it.
+    seed: u64 = 42, Flag::Value("N");
+    /// Keep the order of the file.
+    shuffle: bool = true, Flag::Off;
+    /// Use the first N training sentences.
+    max_train_samples: Option<usize> = None, Flag::Value("N"), in 1.. => "at least 1";
+    /// Use the first N evaluation sentences.
+    max_eval_samples: Option<usize> = None, Flag::Value("N"), in 1.. => "at least 1";
+    /// Steps between evaluations.
+    eval_every: Option<u32> = None => "an epoch", Flag::Value("N"), in 1.. => "at least 1";
+    /// Steps between checkpoints.
+    save_every: Option<u32> = None => "at each evaluation", Flag::Value("N"),
+        in 1.. => "at least 1";
+    /// Keep no activations but those between the blocks, and compute the others again in backward:
+    /// less memory for long inputs, a third more work, the same result.
+    checkpoint_activations: bool = false, Flag::On;
+}
+
+impl Setting {
+    /// The setting of a name, written with dashes or underscores.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        let name = name.replace('-', "_");
+        Settings::ALL.iter().find(|setting| setting.name == name)
+    }
+
+    /// The flag, without its dashes: `batch-size`, `no-shuffle`.
+    pub fn flag_name(&self) -> String {
+        let name = self.name.replace('_', "-");
+        if self.flag == Flag::Off { format!("no-{name}") } else { name }
+    }
+
+    /// What holds where nothing is said, in words; none where it goes without saying.
+    pub fn default_text(&self) -> Option<String> {
+        let text = self.text(&Settings::default());
+        match (self.default, self.flag) {
+            (Some(meaning), _) => Some(meaning.into()),
+            (None, Flag::Value(_)) if text != "default" => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Its value, as a person writes it.
+    pub fn text(&self, settings: &Settings) -> String {
+        (self.text)(settings)
+    }
+
+    /// Sets it to what the text says. Its range is [checked](Settings::check) with all others.
+    ///
+    /// # Errors
+    /// The text is not a value of its kind.
+    pub fn set(&self, settings: &mut Settings, text: &str) -> Result<()> {
+        (self.set)(settings, text)
     }
 }
 
 impl Settings {
-    /// The sparsity policy.
-    ///
-    /// # Errors
-    /// It is none.
-    pub fn policy(&self) -> Result<Policy> {
-        self.sparsity.parse()
-    }
-
     /// Steps of the whole run over so many examples.
     pub fn total_steps(&self, examples: usize) -> u32 {
         let per_epoch = examples.div_ceil(self.batch_size.max(1)) as u64;
@@ -96,195 +235,193 @@ impl Settings {
         total.min(u64::from(u32::MAX)) as u32
     }
 
-    /// Refuses values that cannot mean anything.
+    /// Refuses values out of their range.
     ///
     /// # Errors
     /// Names the setting and its value.
     pub fn check(&self) -> Result<()> {
-        self.policy()?;
-        let refuse = |name: &str, value: String, wanted: &str| {
-            Err(Error::usage(format!("--{name} {value}: it must be {wanted}")))
-        };
-        if self.batch_size == 0 || self.batch_size > crate::data::Batch::MAX {
-            return refuse("batch-size", self.batch_size.to_string(), "between 1 and 65,535");
-        }
-        if self.epochs == 0 && self.max_steps.is_none() {
-            return refuse("epochs", "0".into(), "at least 1");
-        }
-        if self.max_steps == Some(0) {
-            return refuse("max-steps", "0".into(), "at least 1");
-        }
-        if self.max_length < 3 {
-            let wanted = "at least 3 ([CLS], one word piece, [SEP])";
-            return refuse("max-length", self.max_length.to_string(), wanted);
-        }
-        for (name, value) in [
-            ("learning-rate", self.learning_rate),
-            ("weight-decay", self.weight_decay),
-            ("clip", self.clip),
-        ] {
-            if !(value.is_finite() && value >= 0.0) {
-                return refuse(name, value.to_string(), "a number of 0 or more");
+        self.check_as(|setting| setting.name.into())
+    }
+
+    /// As [`check`](Self::check), with the reader's own name for a setting, such as its flag.
+    ///
+    /// # Errors
+    /// Names the setting and its value.
+    pub fn check_as(&self, name: impl Fn(&Setting) -> String) -> Result<()> {
+        for setting in Self::ALL {
+            if let Some(wanted) = (setting.wanted)(self) {
+                let (name, value) = (name(setting), setting.text(self));
+                return Err(Error::usage(format!("{name} {value}: it must be {wanted}")));
             }
-        }
-        for (name, value) in
-            [("dropout", self.dropout), ("attention-dropout", self.attention_dropout)]
-        {
-            if let Some(dropout) = value.filter(|p| !(0.0..1.0).contains(p)) {
-                return refuse(name, dropout.to_string(), "in [0, 1)");
-            }
-        }
-        for (name, value) in [("eval-every", self.eval_every), ("save-every", self.save_every)] {
-            if value == Some(0) {
-                return refuse(name, "0".into(), "at least 1");
-            }
-        }
-        for (name, value) in [
-            ("max-train-samples", self.max_train_samples),
-            ("max-eval-samples", self.max_eval_samples),
-        ] {
-            if value == Some(0) {
-                return refuse(name, "0".into(), "at least 1");
-            }
-        }
-        if self.precision != "f32" {
-            return refuse("precision", self.precision.clone(), "f32");
         }
         Ok(())
     }
 
+    /// Each setting's name and value.
+    pub fn pairs(&self) -> impl Iterator<Item = (&'static str, String)> {
+        Self::ALL.iter().map(|setting| (setting.name, setting.text(self)))
+    }
+
     /// The settings that differ, by name, with both values: what a resumed run may not change.
     pub fn differences(&self, other: &Self) -> Vec<String> {
-        let value = |settings: &Self| serde_json::to_value(settings).unwrap_or_default();
-        let (ours, theirs) = (value(self), value(other));
-        let mut found = Vec::new();
-        for (name, ours) in ours.as_object().into_iter().flatten() {
-            let theirs = &theirs[name];
-            if ours != theirs {
-                found.push(format!("{name} was {} and is {}", shown(theirs), shown(ours)));
-            }
-        }
-        found
+        let both = self.pairs().zip(other.pairs());
+        both.filter(|((_, ours), (_, theirs))| ours != theirs)
+            .map(|((name, ours), (_, theirs))| format!("{name} was {theirs} and is {ours}"))
+            .collect()
     }
 }
 
-/// A setting as a person writes it. Those in float32 are stored in float64: 5e-5 would read
-/// 0.0000499999987….
-pub fn shown(setting: &serde_json::Value) -> String {
-    match setting {
-        serde_json::Value::Null => "default".into(),
-        serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Number(number) if number.is_f64() => {
-            (number.as_f64().unwrap_or_default() as f32).to_string()
-        }
-        other => other.to_string(),
-    }
+/// Values of settings in text, from a file or the command line; of two for one setting the later
+/// holds.
+#[derive(Clone, Default)]
+pub struct Overrides(Vec<Override>);
+
+#[derive(Clone)]
+struct Override {
+    setting: &'static Setting,
+    text: String,
+    /// What messages call it: `--batch-size`, or file, line and key.
+    place: String,
 }
 
-/// Settings of which each may be absent: a configuration file, or the flags of a command.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[allow(missing_docs)] // each is the setting of the same name in `Settings`
-pub struct SettingsFile {
-    pub model: Option<String>,
-    pub data: Option<String>,
-    pub output: Option<std::path::PathBuf>,
-    pub sparsity: Option<String>,
-    pub epochs: Option<u32>,
-    pub max_steps: Option<u32>,
-    pub batch_size: Option<usize>,
-    pub max_length: Option<usize>,
-    pub learning_rate: Option<f32>,
-    pub warmup_steps: Option<u32>,
-    pub weight_decay: Option<f32>,
-    pub clip: Option<f32>,
-    pub dropout: Option<f32>,
-    pub attention_dropout: Option<f32>,
-    pub seed: Option<u64>,
-    pub shuffle: Option<bool>,
-    pub max_train_samples: Option<usize>,
-    pub max_eval_samples: Option<usize>,
-    pub eval_every: Option<u32>,
-    pub save_every: Option<u32>,
-    pub checkpoint_activations: Option<bool>,
-    pub precision: Option<String>,
-}
-
-impl SettingsFile {
-    /// Reads a TOML file of settings, named as the command's flags are.
+impl Overrides {
+    /// Adds a value. `place` is what messages call it: a flag, or a file with its line and key.
     ///
     /// # Errors
-    /// No file, no TOML, or a key that is no setting: names the file and the line.
-    pub fn load(path: &Path) -> Result<Self> {
-        let text = crate::files::read_text(path)?;
-        toml::from_str(&text).map_err(|why| {
-            Error::input(format!("{}: {why}", path.display()))
-                .remedy("Keys are the names of the flags, e.g. `batch-size = 16`.")
-        })
+    /// The text is not a value of the setting's kind.
+    pub fn add(&mut self, setting: &'static Setting, text: String, place: String) -> Result<()> {
+        setting.set(&mut Settings::default(), &text).map_err(|error| error.at(&place))?;
+        self.0.push(Override { setting, text, place });
+        Ok(())
     }
 
-    /// These settings, where given, else the other's.
-    pub fn over(self, other: Self) -> Self {
-        Self {
-            model: self.model.or(other.model),
-            data: self.data.or(other.data),
-            output: self.output.or(other.output),
-            sparsity: self.sparsity.or(other.sparsity),
-            epochs: self.epochs.or(other.epochs),
-            max_steps: self.max_steps.or(other.max_steps),
-            batch_size: self.batch_size.or(other.batch_size),
-            max_length: self.max_length.or(other.max_length),
-            learning_rate: self.learning_rate.or(other.learning_rate),
-            warmup_steps: self.warmup_steps.or(other.warmup_steps),
-            weight_decay: self.weight_decay.or(other.weight_decay),
-            clip: self.clip.or(other.clip),
-            dropout: self.dropout.or(other.dropout),
-            attention_dropout: self.attention_dropout.or(other.attention_dropout),
-            seed: self.seed.or(other.seed),
-            shuffle: self.shuffle.or(other.shuffle),
-            max_train_samples: self.max_train_samples.or(other.max_train_samples),
-            max_eval_samples: self.max_eval_samples.or(other.max_eval_samples),
-            eval_every: self.eval_every.or(other.eval_every),
-            save_every: self.save_every.or(other.save_every),
-            checkpoint_activations: self.checkpoint_activations.or(other.checkpoint_activations),
-            precision: self.precision.or(other.precision),
-        }
+    /// Adds those of another, which win over these.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
     }
 
-    /// The settings of a run: these where given, else those of the recipe.
+    /// Whether one is for this setting.
+    pub fn has(&self, setting: &Setting) -> bool {
+        self.place(setting).is_some()
+    }
+
+    fn place(&self, setting: &Setting) -> Option<&str> {
+        let mut latest = self.0.iter().rev();
+        latest.find(|one| one.setting.name == setting.name).map(|one| one.place.as_str())
+    }
+
+    /// The settings of a run: these, and for all else those of the recipe.
     ///
     /// # Errors
-    /// Values that cannot mean anything.
-    pub fn complete(&self, recipe: Settings) -> Result<Settings> {
-        let given = self.clone();
-        let settings = Settings {
-            // Written as it is understood, so that two spellings of one policy are one.
-            sparsity: match given.sparsity {
-                Some(text) => text.parse::<Policy>()?.to_string(),
-                None => recipe.sparsity,
-            },
-            epochs: given.epochs.unwrap_or(recipe.epochs),
-            max_steps: given.max_steps.or(recipe.max_steps),
-            batch_size: given.batch_size.unwrap_or(recipe.batch_size),
-            max_length: given.max_length.unwrap_or(recipe.max_length),
-            learning_rate: given.learning_rate.unwrap_or(recipe.learning_rate),
-            warmup_steps: given.warmup_steps.or(recipe.warmup_steps),
-            weight_decay: given.weight_decay.unwrap_or(recipe.weight_decay),
-            clip: given.clip.unwrap_or(recipe.clip),
-            dropout: given.dropout.or(recipe.dropout),
-            attention_dropout: given.attention_dropout.or(recipe.attention_dropout),
-            seed: given.seed.unwrap_or(recipe.seed),
-            shuffle: given.shuffle.unwrap_or(recipe.shuffle),
-            max_train_samples: given.max_train_samples.or(recipe.max_train_samples),
-            max_eval_samples: given.max_eval_samples.or(recipe.max_eval_samples),
-            eval_every: given.eval_every.or(recipe.eval_every),
-            save_every: given.save_every.or(recipe.save_every),
-            checkpoint_activations: given
-                .checkpoint_activations
-                .unwrap_or(recipe.checkpoint_activations),
-            precision: given.precision.unwrap_or(recipe.precision),
-        };
-        settings.check()?;
+    /// A value out of its range.
+    pub fn over(&self, recipe: Settings) -> Result<Settings> {
+        let mut settings = recipe;
+        for Override { setting, text, place } in &self.0 {
+            setting.set(&mut settings, text).map_err(|error| error.at(place))?;
+        }
+        settings.check_as(|setting| self.place(setting).unwrap_or(setting.name).into())?;
         Ok(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setting(name: &str) -> &'static Setting {
+        Setting::named(name).unwrap()
+    }
+
+    #[test]
+    fn every_default_is_in_its_range_and_is_read_back_as_written() {
+        let recipe = Settings::default();
+        recipe.check().unwrap();
+        for setting in Settings::ALL {
+            let text = setting.text(&recipe);
+            let mut other = recipe.clone();
+            if text != "default" {
+                setting.set(&mut other, &text).unwrap();
+            }
+            assert_eq!(other, recipe, "{}", setting.name);
+            assert!(setting.help.ends_with('.') && !setting.help.contains("  "));
+        }
+        let json = serde_json::to_value(&recipe).unwrap();
+        let names: Vec<&String> = json.as_object().unwrap().keys().collect();
+        assert_eq!(names, Settings::ALL.iter().map(|setting| setting.name).collect::<Vec<_>>());
+        assert_eq!(serde_json::from_value::<Settings>(json).unwrap(), recipe);
+    }
+
+    #[test]
+    fn each_range_is_held_at_its_ends() {
+        for (name, good, bad) in [
+            ("epochs", "1", "0"),
+            ("max_steps", "1", "0"),
+            ("batch_size", "65535", "65536"),
+            ("batch_size", "1", "0"),
+            ("gradient_accumulation", "32", "33"),
+            ("gradient_accumulation", "1", "0"),
+            ("max_length", "3", "2"),
+            ("learning_rate", "0", "-1e-9"),
+            ("learning_rate", "3e38", "inf"),
+            ("weight_decay", "0", "nan"),
+            ("clip", "0", "-1"),
+            ("dropout", "0", "1"),
+            ("attention_dropout", "0.999", "-0.1"),
+            ("max_train_samples", "1", "0"),
+            ("max_eval_samples", "1", "0"),
+            ("eval_every", "1", "0"),
+            ("save_every", "1", "0"),
+        ] {
+            let mut settings = Settings::default();
+            setting(name).set(&mut settings, good).unwrap();
+            settings.check().unwrap();
+            setting(name).set(&mut settings, bad).unwrap();
+            let error = settings.check().unwrap_err().to_string();
+            assert!(error.starts_with(name) && error.contains("it must be"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_later_of_two_wins_and_messages_name_its_place() {
+        let mut file = Overrides::default();
+        let add = |overrides: &mut Overrides, name, text: &str, place: &str| {
+            overrides.add(setting(name), text.into(), place.into())
+        };
+        add(&mut file, "batch-size", "4", "run.toml: batch-size").unwrap();
+        add(&mut file, "gradient_accumulation", "8", "run.toml: gradient-accumulation").unwrap();
+        add(&mut file, "clip", "0.5", "run.toml: clip").unwrap();
+        let error = file.over(Settings::default()).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "run.toml: gradient-accumulation 8: it must be between 1 and the batch size"
+        );
+        let mut flags = Overrides::default();
+        add(&mut flags, "batch_size", "16", "--batch-size").unwrap();
+        file.extend(flags.clone());
+        let settings = file.over(Settings { seed: 7, ..Settings::default() }).unwrap();
+        assert_eq!((settings.batch_size, settings.clip, settings.seed), (16, 0.5, 7));
+        assert!(file.has(setting("clip")) && !flags.has(setting("clip")));
+        let error = add(&mut flags, "seed", "-1", "--seed").unwrap_err().to_string();
+        assert!(error.starts_with("--seed: '-1'"), "{error}");
+        let error = add(&mut flags, "sparsity", "topk:2", "--sparsity").unwrap_err().to_string();
+        assert!(error.starts_with("--sparsity: sparsity 'topk:2'"), "{error}");
+    }
+
+    #[test]
+    fn differences_are_named_with_both_values() {
+        let began = Settings::default();
+        let mut now = began.clone();
+        assert!(now.differences(&began).is_empty());
+        now.learning_rate = 1e-3;
+        now.max_steps = Some(5);
+        now.sparsity = "topk:0.80".parse().unwrap();
+        assert_eq!(
+            now.differences(&began),
+            [
+                "sparsity was dense and is topk:0.8",
+                "max_steps was default and is 5",
+                "learning_rate was 5e-5 and is 0.001"
+            ]
+        );
     }
 }

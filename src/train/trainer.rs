@@ -52,7 +52,7 @@ pub struct StepResult {
 /// A step that has been submitted.
 pub struct PendingStep {
     /// Loss and visits of each part, then the norm; all together where there is one part.
-    programs: Vec<Pending>,
+    pub programs: Vec<Pending>,
 }
 
 /// The plans of a training step.

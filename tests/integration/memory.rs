@@ -8,7 +8,7 @@ use crisp::kernels::{Scalars, Sizes, Target};
 use crisp::model::distilbert;
 use crisp::model::{Config, checkpoint};
 use crisp::sparsity::Policy;
-use crisp::train::{Event, Model, Prepared, Settings, Task, Trainer, TrainingPlan, train};
+use crisp::train::{Event, Job, Model, Prepared, Settings, Trainer, TrainingPlan, train};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -106,7 +106,7 @@ fn activations_computed_again_take_less_memory() {
     assert!((1.2..1.4).contains(&ratio), "{ratio} times the operations");
 }
 
-fn task(output: &Path, settings: Settings) -> Task {
+fn job(output: &Path, settings: Settings) -> Job {
     let model = tiny();
     let rows: String = (0..40)
         .map(|number| format!("{}\t{}\n", "good film ".repeat(1 + number % 9), number % 2))
@@ -114,18 +114,7 @@ fn task(output: &Path, settings: Settings) -> Task {
     let text = format!("sentence\tlabel\n{rows}");
     let labels = model.config.labels.clone();
     let data = || Dataset::from_tsv(Path::new("data.tsv"), text.as_bytes(), &labels).unwrap();
-    Task {
-        model,
-        model_name: "tiny".into(),
-        train: data(),
-        validation: data(),
-        output: output.into(),
-        settings,
-        resume: false,
-        overwrite: false,
-        profile: false,
-        lock: None,
-    }
+    Job { settings, ..Job::new(model, data(), data(), output) }
 }
 
 /// A whole run, with evaluations and checkpoints: as many bytes as were announced, to the last one.
@@ -139,7 +128,7 @@ fn what_is_planned_is_what_is_allocated() {
     ] {
         let directory = tempfile::tempdir().unwrap();
         let settings = Settings {
-            sparsity: policy.into(),
+            sparsity: policy.parse().unwrap(),
             batch_size,
             max_steps: Some(9),
             eval_every: Some(4),
@@ -149,8 +138,8 @@ fn what_is_planned_is_what_is_allocated() {
         let mut session = session();
         let mut planned = 0;
         let stop = AtomicBool::new(false);
-        let task = task(&directory.path().join("run"), settings);
-        let outcome = train(&mut session, task, &stop, &mut |event| {
+        let job = job(&directory.path().join("run"), settings);
+        let outcome = train(&mut session, job, &stop, |event| {
             if let Event::Planned { memory, evaluation, .. } = event {
                 planned = memory.parameters
                     + memory.activations

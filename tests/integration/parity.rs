@@ -9,7 +9,7 @@ use crisp::kernels::{Scalars, Sizes};
 use crisp::model::checkpoint::{self, Tensor};
 use crisp::model::{Config, distilbert};
 use crisp::sparsity::Policy;
-use crisp::train::{Evaluator, Model, Prepared, Schedule, Settings, Trainer};
+use crisp::train::{Evaluator, LearningRate, Model, Prepared, Settings, Trainer};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -190,10 +190,10 @@ fn training_agrees(directory: &str, policy: &str) {
     let largest = steps.iter().fold(Sizes::default(), |largest, batch| largest.max(batch.sizes()));
     let mut trainer =
         Trainer::new(&mut session, &config, &policy, &Settings::default(), largest).unwrap();
-    let schedule = Schedule { peak: 3e-4, warmup: 3, total: 20 };
+    let schedule = LearningRate { peak: 3e-4, warmup: 3, total: 20 };
     for (index, batch) in steps.iter().enumerate() {
         let step = index as u32 + 1;
-        let learning_rate = schedule.rate(step);
+        let learning_rate = schedule.at(step);
         let theirs = fixture.floats["train.learning_rates"][index];
         assert!((learning_rate - theirs).abs() <= 1e-6 * theirs, "{learning_rate} {theirs}");
         let scalars = Scalars { seed: 0, step, learning_rate };

@@ -278,7 +278,8 @@ fn damaged_records_and_diverged_runs_are_told() {
     for (name, text, words) in [
         ("run.json", "{}", &["run.json", "missing field"][..]),
         ("run.json", "", &["run.json"]),
-        ("metrics.jsonl", "{\"step\": 1}\n", &["metrics.jsonl", "0 steps", "has 12"]),
+        ("metrics.jsonl", "", &["metrics.jsonl", "0 steps", "has 12"]),
+        ("metrics.jsonl", "{\"step\": 1}\n", &["metrics.jsonl, line 1", "missing field"]),
         ("predictions.jsonl", "", &["predictions.jsonl", "0 predictions"]),
         ("predictions.jsonl", "{\"label\": 1}\n", &["predictions.jsonl", "line 1"]),
         (

@@ -1,12 +1,13 @@
 //! `crisp bench attention`: attention over the mask of a policy, beside dense attention in the same run.
 
 use crate::cli::{Common, open, print, print_json};
+use crate::engine::TRAINING;
 use crate::error::{Error, Result};
-use crate::graph::{AttentionBench, Session, ops};
+use crate::graph::{Session, ops};
 use crate::kernels::Heads;
+use crate::measure::AttentionBench;
 use crate::sparsity::Policy;
 use crate::study::median;
-use crate::engine::TRAINING;
 
 #[derive(clap::Args)]
 pub struct Arguments {

@@ -2,10 +2,10 @@
 
 use crate::cli::{Common, open, print, print_json};
 use crate::error::{Error, Result};
-use crate::measure::ProductBench;
 use crate::kernels::matmul::Transposition;
 use crate::kernels::tune::Class;
 use crate::kernels::{Size, Sizes};
+use crate::measure::ProductBench;
 use crate::study::median;
 
 #[derive(clap::Args)]

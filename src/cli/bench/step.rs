@@ -1,19 +1,22 @@
 //! `crisp bench step`: a whole step of training or evaluation, as the trainer runs it.
 
 use crate::cli::eval::policy_of;
-use crate::cli::{Common, open, print, print_json, progress, source};
+use crate::cli::{Common, open, print, print_json, progress, recipe, source};
 use crate::data::{Encoded, Split};
+use crate::engine::{Evaluator, Prepared};
 use crate::error::{Error, Result};
 use crate::gpu::Pending;
 use crate::graph::{Session, Timing};
-use crate::kernels::Scalars;
+use crate::kernels::{Scalars, Sizes};
+use crate::model::{Model, encode};
+use crate::random::SplitMix64;
 use crate::report;
 use crate::sparsity::Policy;
 use crate::study::median;
+use crate::train::Work;
 use crate::train::{Batches, Settings, Trainer};
-use crate::engine::{Evaluator, Prepared};
-use crate::model::{Model, encode};
-use std::path::PathBuf;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 #[derive(clap::Args)]
@@ -62,8 +65,8 @@ struct Report {
     tokens_per_step: f64,
     sentences_per_second: f64,
     host_seconds_per_step: f64,
-    /// Floating-point operations of the matrix products and attention, the latter as if all pairs of full blocks
-    /// were visited.
+    /// Floating-point operations of the matrix products and attention, the latter as if all pairs
+    /// of full blocks were visited.
     operations_per_step: f64,
     /// Bytes that the kernels cannot but move.
     bytes_per_step: f64,
@@ -83,26 +86,32 @@ enum Runner {
 }
 
 impl Runner {
-    fn submit(&mut self, session: &Session, prepared: &Prepared, step: u32) -> Result<Pending> {
+    /// Submits a step in its parts; evaluation has one.
+    fn submit(&mut self, session: &Session, parts: &[Prepared], step: u32) -> Result<Vec<Pending>> {
         match self {
-            Self::Training(trainer) => trainer.step(session, prepared, scalars(step)),
-            Self::Evaluation(evaluator) => evaluator.submit(session, prepared),
-        }
-    }
-
-    fn profile(&mut self, session: &Session, prepared: &Prepared) -> Result<Vec<Timing>> {
-        match self {
-            Self::Training(trainer) => {
-                trainer.profile(session, prepared, scalars(1)).map(|(_, timings)| timings)
+            Self::Training(trainer) => Ok(trainer.step(session, parts, scalars(step))?.programs),
+            Self::Evaluation(evaluator) => {
+                parts.iter().map(|part| evaluator.submit(session, part)).collect()
             }
-            Self::Evaluation(evaluator) => evaluator.profile(session, prepared),
         }
     }
 
-    fn plan(&self) -> &Plan {
+    fn profile(&mut self, session: &Session, parts: &[Prepared]) -> Result<Vec<Timing>> {
         match self {
-            Self::Training(trainer) => trainer.plan(),
-            Self::Evaluation(evaluator) => evaluator.plan(),
+            Self::Training(trainer) => Ok(trainer.profile(session, parts, scalars(1))?.1),
+            Self::Evaluation(evaluator) => evaluator.profile(session, &parts[0]),
+        }
+    }
+
+    /// What a step has to do.
+    fn work(&self, parts: &[Prepared]) -> Work {
+        match self {
+            Self::Training(trainer) => trainer.work(parts),
+            Self::Evaluation(evaluator) => {
+                let mut work = Work::default();
+                parts.iter().for_each(|part| work.add(evaluator.plan(), &part.sizes()));
+                work
+            }
         }
     }
 }
@@ -118,22 +127,24 @@ struct Taken {
 }
 
 impl Taken {
-    fn by(prepared: &Prepared, plan: &Plan, host_seconds: f64) -> Self {
-        let sizes = prepared.sizes();
+    fn by(parts: &[Prepared], work: Work, host_seconds: f64) -> Self {
+        let sum = |size: fn(&Sizes) -> u32| -> f64 {
+            parts.iter().map(|part| f64::from(size(&part.sizes()))).sum()
+        };
         Self {
             seconds: f64::NAN,
             host_seconds,
-            sentences: f64::from(sizes.sequences),
-            tokens: f64::from(sizes.tokens),
-            operations: plan.operations(&sizes) as f64,
-            bytes: plan.bytes_moved(&sizes) as f64,
+            sentences: sum(|sizes| sizes.sequences),
+            tokens: sum(|sizes| sizes.tokens),
+            operations: work.operations as f64,
+            bytes: work.bytes as f64,
         }
     }
 }
 
 /// A small rate: what is measured does not depend on it, and the weights stay what they are.
 fn scalars(step: u32) -> Scalars {
-    Scalars { seed: 42, step, learning_rate: 1e-6 }
+    Scalars { seed: 42, step, learning_rate: 1e-6, ..Scalars::default() }
 }
 
 pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
@@ -144,14 +155,13 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         checkpoint_activations: arguments.checkpoint_activations,
         ..Settings::default()
     };
-    settings.check()?;
+    recipe::check(&settings)?;
     let mut session = open(common)?;
     let model = source::model(&arguments.model, settings.seed)?;
-    let given = arguments.sparsity.as_deref().map(str::parse).transpose()?;
-    let policy: Policy = policy_of(given, &model.config)?;
+    let asked = arguments.sparsity.as_deref().map(str::parse).transpose()?;
+    let policy: Policy = policy_of(asked, &model.config)?;
     // The batches come with the masks of the phase that is measured.
-    let phase = if arguments.eval { policy.evaluation() } else { policy.training() };
-    settings.sparsity = phase.to_string();
+    settings.sparsity = if arguments.eval { policy.evaluation() } else { policy.training() };
     let steps = arguments.steps + 1;
     let examples = examples(&arguments, &model, steps)?;
     let mut batches = Batches::new(&examples, &settings, model.config.encoder.layers)?;
@@ -163,44 +173,20 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         let trainer = Trainer::new(&mut session, &model.config, &policy, &settings, largest)?;
         Runner::Training(Box::new(trainer))
     };
-
     // The first step runs alone, so that its time is its own.
     let first = batches.prepare(1)?;
-    runner.submit(&session, &first, 1)?.wait::<f32>(&session)?;
+    wait(&session, runner.submit(&session, &first, 1)?)?;
     let first_step_seconds = started.elapsed().as_secs_f64();
-    // Then as the training loop does it: a step is submitted before the one before has come back.
-    let mut taken: Vec<Taken> = Vec::new();
-    let mut under_way: Option<(Pending, Taken)> = None;
-    let mut last_arrival = Instant::now();
-    for step in 2..=steps + 1 {
-        let submitted = match step <= steps {
-            true => {
-                let prepared = batches.prepare(step)?;
-                let host = Instant::now();
-                let pending = runner.submit(&session, &prepared, step)?;
-                Some((pending, Taken::by(&prepared, runner.plan(), host.elapsed().as_secs_f64())))
-            }
-            false => None,
-        };
-        if let Some((pending, of_step)) = std::mem::replace(&mut under_way, submitted) {
-            pending.wait::<f32>(&session)?;
-            taken.push(Taken { seconds: last_arrival.elapsed().as_secs_f64(), ..of_step });
-            last_arrival = Instant::now();
-        }
-    }
-    let of = |figure: fn(&Taken) -> f64| median(taken.iter().map(figure).collect());
+    let taken = measure(&session, &mut runner, &mut batches, 2..=steps)?;
     let profile = match arguments.profile {
         true => {
             let prepared = batches.prepare(steps)?;
-            let timings = runner.profile(&session, &prepared)?;
-            if let Some(path) = &arguments.trace {
-                crate::files::write(path, report::chrome_trace(&timings).as_bytes())?;
-            }
-            Some(report::rows(&timings))
+            Some(profile(&session, &mut runner, &prepared, arguments.trace.as_deref())?)
         }
         false => None,
     };
-    let result = Report {
+    let of = |figure: fn(&Taken) -> f64| median(taken.iter().map(figure).collect());
+    let report = Report {
         seconds_per_step: of(|step| step.seconds),
         tokens_per_step: of(|step| step.tokens),
         sentences_per_second: of(|step| step.sentences / step.seconds),
@@ -214,21 +200,78 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         adapter: session.device.adapter.name.clone(),
         profile,
     };
-    if arguments.json {
-        return print_json(&result);
+    if arguments.json { print_json(&report) } else { show(&report) }
+}
+
+/// Runs these steps as the training loop does: one is submitted before the one before has come back.
+fn measure(
+    session: &Session,
+    runner: &mut Runner,
+    batches: &mut Batches<'_>,
+    steps: RangeInclusive<u32>,
+) -> Result<Vec<Taken>> {
+    let mut taken = Vec::new();
+    let mut under_way: Option<(Vec<Pending>, Taken)> = None;
+    let mut last_arrival = Instant::now();
+    for step in steps.map(Some).chain([None]) {
+        let submitted = match step {
+            Some(step) => {
+                let prepared = batches.prepare(step)?;
+                let host = Instant::now();
+                let pending = runner.submit(session, &prepared, step)?;
+                Some((
+                    pending,
+                    Taken::by(&prepared, runner.work(&prepared), host.elapsed().as_secs_f64()),
+                ))
+            }
+            None => None,
+        };
+        if let Some((pending, before)) = std::mem::replace(&mut under_way, submitted) {
+            wait(session, pending)?;
+            taken.push(Taken { seconds: last_arrival.elapsed().as_secs_f64(), ..before });
+            last_arrival = Instant::now();
+        }
     }
+    Ok(taken)
+}
+
+fn wait(session: &Session, pending: Vec<Pending>) -> Result<()> {
+    for program in pending {
+        program.wait::<u32>(&session.device)?;
+    }
+    Ok(())
+}
+
+/// One more step, timed kernel by kernel; its timeline goes to `trace`.
+fn profile(
+    session: &Session,
+    runner: &mut Runner,
+    parts: &[Prepared],
+    trace: Option<&Path>,
+) -> Result<Vec<report::Row>> {
+    let timings = runner.profile(session, parts)?;
+    if let Some(path) = trace {
+        crate::files::write(path, report::chrome_trace(&timings).as_bytes())?;
+    }
+    Ok(report::rows(&timings))
+}
+
+fn show(report: &Report) -> Result<()> {
     print(&format!(
         "{:.4} s a step of {:.0} tokens, {:.1} sentences/s, {:.1} GFLOP/s; host {:.1} ms a step; \
          first step after {:.2} s; {} on the device",
-        result.seconds_per_step,
-        result.tokens_per_step,
-        result.sentences_per_second,
-        result.gflops,
-        result.host_seconds_per_step * 1e3,
-        result.first_step_seconds,
-        progress::bytes(result.peak_bytes),
+        report.seconds_per_step,
+        report.tokens_per_step,
+        report.sentences_per_second,
+        report.gflops,
+        report.host_seconds_per_step * 1e3,
+        report.first_step_seconds,
+        progress::bytes(report.peak_bytes),
     ))?;
-    result.profile.map_or(Ok(()), |rows| print(&report::table(&rows)))
+    match &report.profile {
+        Some(rows) => print(&report::table(rows)),
+        None => Ok(()),
+    }
 }
 
 /// Sentences for so many steps: of the data, or of random tokens.
@@ -244,13 +287,9 @@ fn examples(arguments: &Arguments, model: &Model, steps: u32) -> Result<Vec<Enco
             model.config.encoder.max_positions
         )));
     }
-    let vocabulary = model.config.encoder.vocab_size as u32;
-    let mut word = 1u32;
-    let mut draw = || {
-        // A linear congruence: any words will do, as long as they are spread over the vocabulary.
-        word = word.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (word >> 8) % vocabulary
-    };
+    let vocabulary = model.config.encoder.vocab_size as u64;
+    let mut generator = SplitMix64(1);
+    let mut draw = || generator.below(vocabulary) as u32;
     let sentence = |index: usize| Encoded {
         ids: (0..length).map(|_| draw()).collect(),
         label: Some(index as u32 % 2),

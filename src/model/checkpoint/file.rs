@@ -87,4 +87,3 @@ pub(super) fn finite(path: &Path, name: &str, tensor: Tensor) -> Result<Tensor> 
     ))
     .remedy("The training that wrote it diverged, or the file is damaged; use an earlier one."))
 }
-

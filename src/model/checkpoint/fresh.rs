@@ -64,8 +64,9 @@ fn sinusoids(positions: usize, dim: usize) -> Vec<f32> {
 fn normal(name: &str, elements: usize, deviation: f32, seed: u64) -> Vec<f32> {
     let mixed = |state: u64| SplitMix64(state).word();
     let key = name.bytes().fold(mixed(seed), |key, byte| mixed(key ^ u64::from(byte)));
-    let uniform =
-        |counter: u64| (mixed(key.wrapping_add(counter.wrapping_mul(SplitMix64::STEP))) >> 11) as f64;
+    let uniform = |counter: u64| {
+        (mixed(key.wrapping_add(counter.wrapping_mul(SplitMix64::STEP))) >> 11) as f64
+    };
     let unit = 1.0 / (1u64 << 53) as f64;
     let mut data = vec![0.0; elements.next_multiple_of(2)];
     // Each pair follows from its number alone, so threads may share them out in any way.

@@ -7,7 +7,6 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::model::family::{FAMILIES, Family, POSITIONS, Place};
 use crate::model::{Config, parameter_shapes};
-use safetensors::tensor::SafeTensors;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -224,8 +223,7 @@ impl Found {
     }
 
     fn fold_segments(&mut self) {
-        let (Some(types), Some(positions)) =
-            (&self.segments, self.parameters.get_mut(POSITIONS))
+        let (Some(types), Some(positions)) = (&self.segments, self.parameters.get_mut(POSITIONS))
         else {
             return;
         };
@@ -316,4 +314,3 @@ fn wrong_shape(
         error.remedy("Check that config.json and the weights belong to the same model.")
     }
 }
-

@@ -72,4 +72,3 @@ fn little_endian(data: &[f32]) -> Cow<'_, [u8]> {
         Cow::Owned(data.iter().flat_map(|x| x.to_le_bytes()).collect())
     }
 }
-

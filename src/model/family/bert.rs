@@ -18,14 +18,8 @@ use serde_json::Value;
 /// Where BERT keeps the embedding of "first sentence" and "second sentence".
 const SEGMENTS: &str = "embeddings.token_type_embeddings.weight";
 
-pub const FAMILY: Family = Family {
-    model_type: "bert",
-    class: "Bert",
-    describe,
-    place,
-    owns,
-    segments: Some(SEGMENTS),
-};
+pub const FAMILY: Family =
+    Family { model_type: "bert", class: "Bert", describe, place, owns, segments: Some(SEGMENTS) };
 
 fn describe(keys: &Keys) -> Result<(Encoder, Head)> {
     refuse_others(keys)?;
