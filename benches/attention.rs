@@ -3,8 +3,9 @@
 //! `cargo bench --bench attention`; `crisp bench attention` says what of it is mask, forward and backward.
 
 use crisp::gpu::Device;
-use crisp::graph::{AttentionBench, Session};
-use crisp::kernels::attention::Heads;
+use crisp::graph::Session;
+use crisp::kernels::Heads;
+use crisp::measure::AttentionBench;
 use crisp::sparsity::Policy;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
@@ -22,7 +23,7 @@ fn attention(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::new(text, length), |bencher| {
                 bencher.iter(|| {
                     let pending = bench.run(&session).expect("a run");
-                    pending.wait::<u32>(&session).expect("its end")
+                    pending.wait::<u32>(&session.device).expect("its end")
                 });
             });
         }

@@ -3,10 +3,11 @@
 //! `cargo bench --bench matmul`; the throughput is in operations (shown as elements) per second.
 
 use crisp::gpu::Device;
-use crisp::graph::{ProductBench, Session};
+use crisp::graph::Session;
 use crisp::kernels::matmul::Transposition;
 use crisp::kernels::tune::Class;
 use crisp::kernels::{Size, Sizes};
+use crisp::measure::ProductBench;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::time::Duration;
 

@@ -3,12 +3,13 @@
 //! `cargo bench --bench step`; `crisp bench step` takes any model and data.
 
 use crisp::data::Encoded;
+use crisp::engine::Prepared;
 use crisp::gpu::Device;
-use crisp::graph::Session;
+use crisp::graph::{Role, Session};
 use crisp::kernels::Scalars;
-use crisp::model::{Config, checkpoint, distilbert};
+use crisp::model::{Config, checkpoint, parameters};
 use crisp::sparsity::Policy;
-use crisp::train::{Prepared, Settings, Trainer};
+use crisp::train::{Settings, Trainer};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::collections::HashMap;
 use std::path::Path;
@@ -22,9 +23,11 @@ fn step(criterion: &mut Criterion) {
     let loaded = checkpoint::fresh(&config, 1);
     let tensors: HashMap<&str, &checkpoint::Tensor> =
         loaded.parameters.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    for parameter in distilbert::parameters(&config) {
+    for parameter in parameters(&config) {
         let values = parameter.gather(&tensors).expect("every parameter");
-        session.set(&parameter.name, &values).expect("room on the device");
+        session
+            .set(&parameter.name, Role::Weight, &parameter.shape, &values)
+            .expect("room on the device");
     }
     let sentences: Vec<Encoded> = (0..32u32)
         .map(|sentence| Encoded {
@@ -36,17 +39,19 @@ fn step(criterion: &mut Criterion) {
     group.sample_size(10).throughput(Throughput::Elements(32));
     for text in ["dense", "topk:0.8", "block-topk:0.8,block=8"] {
         let policy: Policy = text.parse().expect("a policy");
-        let rules = policy.training().for_layers(config.layers).expect("rules");
+        let rules = policy.training().for_layers(config.encoder.layers).expect("rules");
         let prepared =
             Prepared::new(&sentences.iter().collect::<Vec<_>>(), &rules).expect("a batch");
+        let largest = prepared.sizes();
+        let parts = [prepared];
         let settings = Settings::default();
-        let mut trainer = Trainer::new(&mut session, &config, &policy, &settings, prepared.sizes())
+        let mut trainer = Trainer::new(&mut session, &config, &policy, &settings, largest)
             .expect("a training step");
-        let scalars = Scalars { seed: 42, step: 1, learning_rate: 1e-6 };
+        let scalars = Scalars { seed: 42, step: 1, learning_rate: 1e-6, ..Scalars::default() };
         group.bench_function(text, |bencher| {
             bencher.iter(|| {
-                let pending = trainer.step(&session, &prepared, scalars).expect("a step");
-                trainer.finish(&session, pending, &prepared).expect("its loss")
+                let pending = trainer.step(&session, &parts, scalars).expect("a step");
+                trainer.finish(&session, pending, &parts).expect("its loss")
             });
         });
     }

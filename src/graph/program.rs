@@ -175,6 +175,19 @@ impl Program {
         Ok((pending, timings))
     }
 
+    /// The words of a tensor's whole buffer as it stands now, what lies behind the end of the last batch
+    /// included: for looking into a program that computes something unexpected.
+    ///
+    /// # Errors
+    /// A tensor that has no buffer; the device failed.
+    pub fn peek(&self, session: &Session, tensor: TensorId) -> Result<Vec<u32>> {
+        let name = &self.plan.planned(tensor).name;
+        let buffer = self.buffers.get(&tensor);
+        let buffer =
+            buffer.ok_or_else(|| Error::internal(format!("{name} is computed nowhere")))?;
+        session.device.read(buffer, (self.plan.bytes(tensor) / 4) as usize)
+    }
+
     /// Writes the inputs and the parameters of every kernel for one step.
     fn write(&mut self, device: &Device, step: &Step<'_>) -> Result<()> {
         let Step { sizes, scalars, inputs } = step;

@@ -190,12 +190,12 @@ impl Trainer {
         parts: &[Prepared],
         scalars: Scalars,
     ) -> Result<PendingStep> {
-        let mut programs = self.add_gradients(session, parts, scalars)?;
-        programs.extend(self.apply_update(session, parts, scalars)?);
-        Ok(PendingStep { programs })
+        let gradients = self.add_gradients(session, parts, scalars)?;
+        self.update(session, gradients, parts, scalars)
     }
 
-    /// The first half of a step that has several parts: adds up their gradients in the session's store.
+    /// The first half of a step: the gradient of each part. Where a step may have several, they are added
+    /// up in the session's store; where it has one, the update comes with it.
     ///
     /// # Errors
     /// As [`Trainer::step`].
@@ -212,33 +212,34 @@ impl Trainer {
                 self.parts
             )));
         }
-        let sentences = sentences(parts);
         parts
             .iter()
             .map(|part| {
                 let inputs = self.inputs.words(&part.batch, &part.masks);
-                let first_sentence = part.batch.first_sequence;
-                let scalars = Scalars { sentences, first_sentence, ..scalars };
+                let scalars = of_part(scalars, parts, part);
                 let step = Step { sizes: part.sizes(), scalars, inputs: &inputs };
                 self.gradient.run(session, &step)
             })
             .collect()
     }
 
-    /// The second half: updates the parameters by the gradients that were added up, and empties those.
-    /// `None` where a step has one part, and is updated with it.
+    /// The second half: updates the parameters by the mean of the gradients that were added up, and
+    /// empties those.
     ///
     /// # Errors
     /// An error of the device.
-    fn apply_update(
+    pub fn update(
         &mut self,
         session: &Session,
+        gradients: Vec<Pending>,
         parts: &[Prepared],
         scalars: Scalars,
-    ) -> Result<Option<Pending>> {
-        let Some(update) = &mut self.update else { return Ok(None) };
-        let scalars = Scalars { sentences: sentences(parts), ..scalars };
-        update.run(session, &Step { sizes: Sizes::default(), scalars, inputs: &[] }).map(Some)
+    ) -> Result<PendingStep> {
+        let mut programs = gradients;
+        if let Some(update) = &mut self.update {
+            programs.push(update.run(session, &update_step(scalars, parts))?);
+        }
+        Ok(PendingStep { programs })
     }
 
     /// Waits for a step of these parts.
@@ -280,21 +281,17 @@ impl Trainer {
         parts: &[Prepared],
         scalars: Scalars,
     ) -> Result<(PendingStep, Vec<Timing>)> {
-        let sentences = sentences(parts);
         let (mut programs, mut timings) = (Vec::new(), Vec::new());
         for part in parts {
             let inputs = self.inputs.words(&part.batch, &part.masks);
-            let first_sentence = part.batch.first_sequence;
-            let scalars = Scalars { sentences, first_sentence, ..scalars };
+            let scalars = of_part(scalars, parts, part);
             let step = Step { sizes: part.sizes(), scalars, inputs: &inputs };
             let (pending, times) = self.gradient.profile(session, &step)?;
             programs.push(pending);
             extend(&mut timings, times);
         }
         if let Some(update) = &mut self.update {
-            let scalars = Scalars { sentences, ..scalars };
-            let step = Step { sizes: Sizes::default(), scalars, inputs: &[] };
-            let (pending, times) = update.profile(session, &step)?;
+            let (pending, times) = update.profile(session, &update_step(scalars, parts))?;
             programs.push(pending);
             extend(&mut timings, times);
         }
@@ -351,6 +348,18 @@ impl Work {
         self.operations += plan.operations(sizes);
         self.bytes += plan.bytes_moved(sizes);
     }
+}
+
+/// The scalars of one part of a step.
+fn of_part(scalars: Scalars, parts: &[Prepared], part: &Prepared) -> Scalars {
+    let first_sentence = part.batch.first_sequence;
+    Scalars { sentences: sentences(parts), first_sentence, ..scalars }
+}
+
+/// What the update of a step of these parts is given.
+fn update_step(scalars: Scalars, parts: &[Prepared]) -> Step<'static> {
+    let scalars = Scalars { sentences: sentences(parts), ..scalars };
+    Step { sizes: Sizes::default(), scalars, inputs: &[] }
 }
 
 fn sentences(parts: &[Prepared]) -> u32 {

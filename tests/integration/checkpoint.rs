@@ -1,8 +1,9 @@
 //! Configurations and checkpoints: every layout and type that is read, what is written, and what is
 //! refused and with which words.
 
-use crisp::model::checkpoint::{self, Tensor, load, parameter_shapes, read, save};
-use crisp::model::config::{Activation, Config};
+use crisp::kernels::matmul::Activation;
+use crisp::model::checkpoint::{self, Tensor, load, read, save};
+use crisp::model::{Config, Encoder, Head, Task, parameter_shapes};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
@@ -100,39 +101,42 @@ fn absent_keys_have_the_defaults_of_transformers() {
     assert_eq!(
         config,
         Config {
-            vocab_size: 30522,
-            max_positions: 512,
-            dim: 768,
-            hidden_dim: 3072,
-            layers: 6,
-            heads: 12,
-            activation: Activation::Gelu,
-            dropout: 0.1,
-            attention_dropout: 0.1,
-            classifier_dropout: 0.2,
-            initializer_range: 0.02,
-            layer_norm_eps: 1e-12,
-            pad_token_id: 0,
-            sinusoidal_positions: false,
-            labels: vec!["LABEL_0".into(), "LABEL_1".into()],
+            encoder: Encoder {
+                vocab_size: 30522,
+                max_positions: 512,
+                dim: 768,
+                hidden_dim: 3072,
+                layers: 6,
+                heads: 12,
+                activation: Activation::Gelu,
+                dropout: 0.1,
+                attention_dropout: 0.1,
+                initializer_range: 0.02,
+                layer_norm_eps: 1e-12,
+                pad_token_id: 0,
+                sinusoidal_positions: false,
+            },
+            head: Head::FirstToken { dropout: 0.2 },
+            task: Task::Classes { labels: vec!["LABEL_0".into(), "LABEL_1".into()] },
             sparsity: None,
         }
     );
-    assert_eq!(config.head_dim(), 64);
+    assert_eq!(config.encoder.head_dim(), 64);
     let bert = parse(&json!({"model_type": "bert", "hidden_dropout_prob": 0.3})).unwrap();
-    assert_eq!((bert.layers, bert.hidden_dim), (12, 3072));
-    assert_eq!(bert.classifier_dropout, 0.3);
+    assert_eq!((bert.encoder.layers, bert.encoder.hidden_dim), (12, 3072));
+    assert_eq!(bert.head, Head::FirstToken { dropout: 0.3 });
 }
 
 #[test]
 fn a_configuration_written_reads_back_the_same() {
     let mut config = parse(&bert()).unwrap();
-    assert_eq!(config.layer_norm_eps, 1e-7);
-    config.sparsity = Some("topk:0.8".into());
-    config.labels = vec!["NEGATIVE".into(), "POSITIVE".into(), "\"neither\"".into()];
-    config.pad_token_id = 2;
-    config.classifier_dropout = 0.3;
-    config.activation = Activation::Relu;
+    assert_eq!(config.encoder.layer_norm_eps, 1e-7);
+    config.sparsity = Some("topk:0.8".parse().unwrap());
+    let labels = vec!["NEGATIVE".into(), "POSITIVE".into(), "\"neither\"".into()];
+    config.task = Task::Classes { labels };
+    config.encoder.pad_token_id = 2;
+    config.head = Head::FirstToken { dropout: 0.3 };
+    config.encoder.activation = Activation::Relu;
     let text = config.to_json();
     assert_eq!(Config::from_json(Path::new("config.json"), &text).unwrap(), config);
     let value: Value = serde_json::from_str(&text).unwrap();
@@ -148,7 +152,10 @@ fn a_configuration_written_reads_back_the_same() {
 
 #[test]
 fn labels_come_from_any_of_the_three_keys() {
-    let labels = |key: &str, value: Value| parse(&with(distilbert(), key, value)).unwrap().labels;
+    let labels = |key: &str, value: Value| {
+        let config = parse(&with(distilbert(), key, value)).unwrap();
+        config.task.labels().to_vec()
+    };
     assert_eq!(labels("id2label", json!({"1": "b", "0": "a"})), ["a", "b"]);
     assert_eq!(labels("label2id", json!({"b": 1, "a": 0})), ["a", "b"]);
     assert_eq!(labels("num_labels", json!(3)), ["LABEL_0", "LABEL_1", "LABEL_2"]);
@@ -178,6 +185,7 @@ fn what_cannot_be_computed_is_refused_by_key_and_value() {
         (distilbert(), "num_labels", json!(1)),
         (distilbert(), "problem_type", json!("regression")),
         (distilbert(), "crisp", json!("topk")),
+        (distilbert(), "crisp", json!({"sparsity": "top:0.8"})),
         (bert(), "hidden_act", json!("gelu_pytorch_tanh")),
         (bert(), "position_embedding_type", json!("relative_key")),
         (bert(), "is_decoder", json!(true)),
@@ -398,8 +406,8 @@ fn without_weights_everything_is_drawn_as_documented() {
     assert_ne!(get(&other, "q_lin.weight"), get(&loaded, "q_lin.weight"));
     assert_ne!(get(&loaded, "k_lin.weight"), get(&loaded, "q_lin.weight"));
     // A smaller vocabulary is a prefix, and changes no other parameter.
-    config.vocab_size = 100;
-    config.sinusoidal_positions = true;
+    config.encoder.vocab_size = 100;
+    config.encoder.sinusoidal_positions = true;
     let smaller = load(dir.path(), &config, 7).unwrap();
     assert_eq!(get(&smaller, "word_embeddings.weight"), words[..6400]);
     assert_eq!(get(&smaller, "lin2.weight"), get(&loaded, "lin2.weight"));

@@ -805,7 +805,9 @@ mod batch {
             let largest = batches.largest(steps);
             let mut seen = Sizes::default();
             for step in 1..=steps {
-                seen = seen.max(batches.prepare(step).unwrap().sizes());
+                for part in batches.prepare(step).unwrap() {
+                    seen = seen.max(part.sizes());
+                }
             }
             // Distinct words are not counted ahead: room is kept for as many as there are tokens.
             prop_assert_eq!(largest, Sizes { distinct: seen.tokens, ..seen });

@@ -2,13 +2,13 @@
 //! take less of it and change no bit.
 
 use crisp::data::{Dataset, Encoded, Tokenizer};
-use crisp::gpu::Device;
-use crisp::graph::{Place, Session};
-use crisp::kernels::{Scalars, Sizes, Target};
-use crisp::model::distilbert;
-use crisp::model::{Config, checkpoint};
+use crisp::engine::Prepared;
+use crisp::gpu::{Abilities, Device};
+use crisp::graph::{Role, Session};
+use crisp::kernels::{Scalars, Sizes};
+use crisp::model::{self, Config, Model, checkpoint};
 use crisp::sparsity::Policy;
-use crisp::train::{Event, Job, Model, Prepared, Settings, Trainer, TrainingPlan, train};
+use crisp::train::{Event, Job, Settings, Trainer, TrainingPlans, train};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -27,7 +27,7 @@ fn tiny() -> Model {
     let weights = checkpoint::load(&directory, &config, 0).unwrap();
     let letters: String = ('a'..='z').map(|letter| format!("{letter}\n##{letter}\n")).collect();
     let vocabulary = format!("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n{letters}");
-    let words: Vec<&str> = vocabulary.lines().take(config.vocab_size).collect();
+    let words: Vec<&str> = vocabulary.lines().take(config.encoder.vocab_size).collect();
     let tokenizer = Tokenizer::from_vocabulary(&words.join("\n"), true).unwrap();
     Model::new(config, tokenizer, weights).unwrap()
 }
@@ -49,28 +49,34 @@ fn prepared(lengths: &[usize], policy: &Policy, vocabulary: u32) -> Prepared {
 #[test]
 fn activations_computed_again_change_no_bit() {
     let model = tiny();
-    let config = Config { dropout: 0.1, attention_dropout: 0.1, ..model.config.clone() };
+    let config = model.config.with_dropout(Some(0.1), None);
     for policy in ["dense", "topk:0.5", "block-topk:0.5,block=4", "local:3@0+random:0.5@1"] {
         let policy: Policy = policy.parse().unwrap();
-        let batch = prepared(&[1, 7, 33, 16, 20], &policy, config.vocab_size as u32);
         let results = [false, true].map(|checkpoint_activations| {
-            let settings = Settings { checkpoint_activations, ..Settings::default() };
+            // In parts, so that the gradients can be looked at before the update takes them.
+            let settings = Settings {
+                checkpoint_activations,
+                gradient_accumulation: 2,
+                ..Settings::default()
+            };
             let mut session = session();
             model.upload(&mut session).unwrap();
+            let parts = [prepared(&[1, 7, 33, 16, 20], &policy, config.encoder.vocab_size as u32)];
+            let largest = parts[0].sizes();
             let mut trainer =
-                Trainer::new(&mut session, &config, &policy, &settings, batch.sizes()).unwrap();
+                Trainer::new(&mut session, &config, &policy, &settings, largest).unwrap();
             (1..=3)
                 .map(|step| {
-                    let scalars = Scalars { seed: 3, step, learning_rate: 1e-3 };
-                    let (result, gradients) =
-                        trainer.step_with_gradients(&session, &batch, scalars).unwrap();
-                    let mut bits: Vec<(String, Vec<u32>)> = gradients
-                        .into_iter()
-                        .map(|(name, tensor)| {
-                            (name, tensor.data.iter().map(|value| value.to_bits()).collect())
-                        })
+                    let scalars =
+                        Scalars { seed: 3, step, learning_rate: 1e-3, ..Scalars::default() };
+                    let programs = trainer.add_gradients(&session, &parts, scalars).unwrap();
+                    let bits: Vec<Vec<u32>> = model::parameters(&config)
+                        .iter()
+                        .map(|parameter| session.get(&parameter.name, Role::Gradient).unwrap())
+                        .map(|values| values.into_iter().map(f32::to_bits).collect())
                         .collect();
-                    bits.sort();
+                    let pending = trainer.update(&session, programs, &parts, scalars).unwrap();
+                    let result = trainer.finish(&session, pending, &parts).unwrap();
                     (result.loss.to_bits(), result.grad_norm.to_bits(), bits)
                 })
                 .collect::<Vec<_>>()
@@ -91,15 +97,16 @@ fn activations_computed_again_take_less_memory() {
     let tokens = 16 * 512;
     let offsets: Vec<u32> = (0..=16).map(|sentence| sentence * 512).collect();
     let masks = Policy::dense().for_layers(6).unwrap().masks(&offsets);
-    let largest = distilbert::sizes(&offsets, tokens as usize, &masks);
+    let largest = model::sizes(&offsets, tokens as usize, &masks);
     let [kept, again] = [false, true].map(|checkpoint_activations| {
         let settings = Settings { checkpoint_activations, ..Settings::default() };
         let policy = Policy::dense();
-        TrainingPlan::new(&config, &policy, &settings, &Target::Gpu.into(), largest).unwrap().plan
+        let tuning = Abilities::GPU.into();
+        TrainingPlans::new(&config, &policy, &settings, &tuning, largest).unwrap().gradient
     });
     // The gradients of 67 million parameters stay in either case.
     let gradients = 67_000_000 * 4;
-    let [before, after] = [&kept, &again].map(|plan| plan.total_bytes(Place::Slot(0)) - gradients);
+    let [before, after] = [&kept, &again].map(|plan| plan.made_bytes() - gradients);
     assert!(after * 3 < before, "{before} bytes of activations, and {after} computed again");
     let [before, after] = [&kept, &again].map(|plan| plan.operations(&largest) as f64);
     let ratio = after / before;
@@ -112,7 +119,7 @@ fn job(output: &Path, settings: Settings) -> Job {
         .map(|number| format!("{}\t{}\n", "good film ".repeat(1 + number % 9), number % 2))
         .collect();
     let text = format!("sentence\tlabel\n{rows}");
-    let labels = model.config.labels.clone();
+    let labels = model.config.task.labels().to_vec();
     let data = || Dataset::from_tsv(Path::new("data.tsv"), text.as_bytes(), &labels).unwrap();
     Job { settings, ..Job::new(model, data(), data(), output) }
 }
@@ -157,7 +164,7 @@ fn what_is_planned_is_what_is_allocated() {
 fn memory_is_flat_over_a_thousand_steps() {
     let model = tiny();
     let policy = Policy::dense();
-    let vocabulary = model.config.vocab_size as u32;
+    let vocabulary = model.config.encoder.vocab_size as u32;
     let batches = [
         prepared(&[3, 4], &policy, vocabulary),
         prepared(&[9, 2, 5], &policy, vocabulary),
@@ -172,11 +179,11 @@ fn memory_is_flat_over_a_thousand_steps() {
     let mut under_way = None;
     let mut after_first = 0;
     for step in 1..=1000u32 {
-        let scalars = Scalars { seed: 1, step, learning_rate: 1e-5 };
-        let batch = &batches[step as usize % 3];
-        let pending = trainer.step(&session, batch, scalars).unwrap();
-        if let Some((before, batch)) = under_way.replace((pending, batch)) {
-            trainer.finish(&session, before, batch).unwrap();
+        let scalars = Scalars { seed: 1, step, learning_rate: 1e-5, ..Scalars::default() };
+        let parts = std::slice::from_ref(&batches[step as usize % 3]);
+        let pending = trainer.step(&session, parts, scalars).unwrap();
+        if let Some((before, parts)) = under_way.replace((pending, parts)) {
+            trainer.finish(&session, before, parts).unwrap();
         }
         if step == 1 {
             after_first = session.device.allocated_bytes();

@@ -3,13 +3,14 @@
 //! steps; under every policy; odd sizes, lengths 1 to 66 in one batch.
 
 use crisp::data::{Encoded, Tokenizer};
+use crisp::engine::{Evaluator, Prepared};
 use crisp::gpu::Device;
-use crisp::graph::Session;
+use crisp::graph::{Role, Session};
 use crisp::kernels::{Scalars, Sizes};
 use crisp::model::checkpoint::{self, Tensor};
-use crisp::model::{Config, distilbert};
+use crisp::model::{Config, Model, Task, parameter_shapes, parameters};
 use crisp::sparsity::Policy;
-use crisp::train::{Evaluator, LearningRate, Model, Prepared, Settings, Trainer};
+use crisp::train::{LearningRate, Settings, Trainer};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -89,7 +90,7 @@ fn load(directory: &str) -> Loaded {
 
 /// A batch with the masks that a model's training has for it at a step of 20.
 fn pack(sentences: &[&Encoded], policy: &Policy, config: &Config, step: usize) -> Prepared {
-    let rules = policy.training().for_layers(config.layers).unwrap();
+    let rules = policy.training().for_layers(config.encoder.layers).unwrap();
     Prepared::new(sentences, &rules.at(step as u32, 20)).unwrap()
 }
 
@@ -139,17 +140,31 @@ fn gradients_agree(directory: &str, policy: &str) {
     let sentences = fixture.sentences("input");
     let batch = pack(&sentences.iter().collect::<Vec<_>>(), &policy, &config, 20);
     let largest = batch.sizes();
-    let mut trainer =
-        Trainer::new(&mut session, &config, &policy, &Settings::default(), largest).unwrap();
-    let scalars = Scalars { seed: 0, step: 1, learning_rate: 0.0 };
-    let (result, gradients) = trainer.step_with_gradients(&session, &batch, scalars).unwrap();
+    // Gradients that are added up over parts stay in the store until the update takes them.
+    let settings = Settings { gradient_accumulation: 2, ..Settings::default() };
+    let mut trainer = Trainer::new(&mut session, &config, &policy, &settings, largest).unwrap();
+    let scalars = Scalars { seed: 0, step: 1, learning_rate: 0.0, ..Scalars::default() };
+    let parts = [batch];
+    let programs = trainer.add_gradients(&session, &parts, scalars).unwrap();
+    let gradients: HashMap<String, Tensor> = parameters(&config)
+        .iter()
+        .flat_map(|parameter| {
+            let sum = session.get(&parameter.name, Role::Gradient).unwrap();
+            let mean: Vec<f32> = sum.iter().map(|sum| sum / sentences.len() as f32).collect();
+            parameter.scatter(&mean)
+        })
+        .collect();
+    let result = trainer.update(&session, programs, &parts, scalars).unwrap();
+    let result = trainer.finish(&session, result, &parts).unwrap();
+    let emptied = session.get("classifier.bias", Role::Gradient).unwrap();
+    assert!(emptied.iter().all(|value| *value == 0.0), "{emptied:?}");
     let global = f64::from(fixture.floats["grad_norm"][0]);
     // Random keys differ between evaluation and training.
     let loss = fixture.floats.get("loss.training").unwrap_or(&fixture.floats["loss"])[0];
     assert!((result.loss - loss).abs() < 1e-5 * loss.abs().max(1.0), "{} {loss}", result.loss);
     assert!((f64::from(result.grad_norm) - global).abs() < 1e-4 * global);
     let mut compared = 0;
-    for (name, _) in checkpoint::parameter_shapes(&config) {
+    for (name, _) in parameter_shapes(&config) {
         let Tensor { data, .. } = &gradients[&name];
         let expected = f64::from(fixture.floats[&format!("gradient_norm.{name}")][0]);
         // Where a gradient is zero but for rounding (key biases), the global norm is the measure.
@@ -196,9 +211,10 @@ fn training_agrees(directory: &str, policy: &str) {
         let learning_rate = schedule.at(step);
         let theirs = fixture.floats["train.learning_rates"][index];
         assert!((learning_rate - theirs).abs() <= 1e-6 * theirs, "{learning_rate} {theirs}");
-        let scalars = Scalars { seed: 0, step, learning_rate };
-        let pending = trainer.step(&session, batch, scalars).unwrap();
-        let result = trainer.finish(&session, pending, batch).unwrap();
+        let scalars = Scalars { seed: 0, step, learning_rate, ..Scalars::default() };
+        let parts = std::slice::from_ref(batch);
+        let pending = trainer.step(&session, parts, scalars).unwrap();
+        let result = trainer.finish(&session, pending, parts).unwrap();
         for (what, ours, theirs) in [
             ("loss", result.loss, fixture.floats["train.losses"][index]),
             ("gradient norm", result.grad_norm, fixture.floats["train.grad_norms"][index]),
@@ -210,8 +226,8 @@ fn training_agrees(directory: &str, policy: &str) {
         }
     }
     // How far each parameter has moved, and for dense where to.
-    for parameter in distilbert::parameters(&config) {
-        let values = session.get(&parameter.name, parameter.count()).unwrap();
+    for parameter in parameters(&config) {
+        let values = session.get(&parameter.name, Role::Weight).unwrap();
         for (name, tensor) in parameter.scatter(&values) {
             let Some(moved) = fixture.floats.get(&format!("train.update_norm.{name}")) else {
                 assert!(name.ends_with("k_lin.bias"), "{name} is not in the fixture");
@@ -284,8 +300,8 @@ fn a_folded_bert_has_the_hidden_states_of_bert() {
     let directory = fixtures("bert");
     let fixture = Fixture::read(&directory.join("reference.safetensors"));
     let mut config = Config::load(&directory).unwrap();
-    let dim = config.dim;
-    config.labels = (0..2 * dim).map(|label| label.to_string()).collect();
+    let dim = config.encoder.dim;
+    config.task = Task::Classes { labels: (0..2 * dim).map(|label| label.to_string()).collect() };
     let loaded = checkpoint::load(&directory, &config, 0).unwrap();
     assert!(loaded.unused.iter().any(|name| name.contains("pooler")), "{:?}", loaded.unused);
     // relu(x + 100) - 100 is x for what a LayerNorm puts out.
@@ -296,7 +312,7 @@ fn a_folded_bert_has_the_hidden_states_of_bert() {
     let mut session = Session::new(device);
     let tensors: HashMap<&str, &Tensor> =
         loaded.parameters.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    for parameter in distilbert::parameters(&config) {
+    for parameter in parameters(&config) {
         let values = match parameter.name.as_str() {
             "pre_classifier.weight" => identity(dim),
             "pre_classifier.bias" => vec![100.0; dim],
@@ -304,7 +320,7 @@ fn a_folded_bert_has_the_hidden_states_of_bert() {
             "classifier.bias" => vec![-100.0; 2 * dim],
             _ => parameter.gather(&tensors).unwrap(),
         };
-        session.set(&parameter.name, &values).unwrap();
+        session.set(&parameter.name, Role::Weight, &parameter.shape, &values).unwrap();
     }
     let sentences = fixture.sentences("input");
     let mut evaluator =

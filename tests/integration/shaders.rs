@@ -5,10 +5,11 @@
 //! `tests/chrome/check.mjs` asks it (`make shaders-in-chrome`).
 
 use crate::support::transformer::{self, Settings};
+use crisp::gpu::Abilities;
 use crisp::graph::Plan;
-use crisp::kernels::attention::Heads;
+use crisp::kernels::Heads;
 use crisp::kernels::matmul::{Activation, Operands, Transposition, Variant, matmul};
-use crisp::kernels::{Command, Size, Sizes, Target, TensorId};
+use crisp::kernels::{Command, Size, Sizes, TensorId};
 use naga::back::{hlsl, msl, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -76,7 +77,7 @@ fn add_specialised(texts: &mut BTreeMap<String, String>) {
                 };
                 for training in [true, false] {
                     let step = transformer::step(&settings, training).expect("shapes that fit");
-                    for target in [Target::Cpu, Target::Gpu] {
+                    for target in [Abilities::CPU, Abilities::GPU] {
                         let largest = Sizes { tokens: 512, sequences: 8, ..Sizes::default() };
                         let plan = Plan::new(&step.graph, target, largest, &[]).expect("a plan");
                         add_commands(texts, plan.commands.iter().map(|(_, command)| command));
@@ -91,7 +92,7 @@ fn add_specialised(texts: &mut BTreeMap<String, String>) {
 fn add_products(texts: &mut BTreeMap<String, String>) {
     let sizes = [132u32, 68, 36].map(Size::from);
     for transposition in [Transposition::Nn, Transposition::Nt, Transposition::Tn] {
-        for target in [Target::Cpu, Target::Gpu] {
+        for target in [Abilities::CPU, Abilities::GPU] {
             for variant in Variant::candidates(target, transposition, sizes) {
                 for activation in [Activation::None, Activation::Gelu] {
                     let [a, b, c, bias, before] = [0, 1, 2, 3, 4].map(TensorId);

@@ -1,10 +1,11 @@
 //! What was measured on an adapter is kept, used again, and never trusted blindly.
 
-use crisp::gpu::{AdapterDescription, Device};
-use crisp::graph::{Session, tune};
+use crisp::gpu::{Abilities, AdapterDescription, Device};
+use crisp::graph::Session;
 use crisp::kernels::matmul::{Transposition, Variant};
 use crisp::kernels::tune::{Choice, Class, Tuning};
-use crisp::kernels::{Size, Sizes, Symbol, Target};
+use crisp::kernels::{Size, Sizes, Symbol};
+use crisp::measure::tune;
 
 fn session() -> Session {
     Session::new(Device::open(None).unwrap_or_else(|why| panic!("{why}")))
@@ -20,7 +21,7 @@ fn choice() -> Choice {
 fn the_tuner_finds_a_variant_that_works_and_tries_them_all() {
     let mut session = session();
     for transposition in [Transposition::Nn, Transposition::Nt, Transposition::Tn] {
-        for target in [Target::Cpu, Target::Gpu] {
+        for target in [Abilities::CPU, Abilities::GPU] {
             session.tuning = target.into();
             let class = Class { transposition, sizes: SIZES };
             let mut tried = Vec::new();
@@ -65,10 +66,10 @@ fn a_variant_that_is_no_candidate_is_not_taken() {
     let sizes = [8u32, 8, 8].map(Size::from);
     let class = Class { transposition: Transposition::Nn, sizes: [8, 8, 8] };
     for (target, variant) in [
-        (Target::Cpu, Variant::Blocked { tile: [64, 64], thread: [4, 4], split: 1 }),
-        (Target::Cpu, Variant::Streaming { rows: 0, quads: 3 }),
-        (Target::Gpu, Variant::Streaming { rows: 16, quads: 2 }),
-        (Target::Gpu, Variant::Blocked { tile: [64, 64], thread: [0, 4], split: 1 }),
+        (Abilities::CPU, Variant::Blocked { tile: [64, 64], thread: [4, 4], split: 1 }),
+        (Abilities::CPU, Variant::Streaming { rows: 0, quads: 3 }),
+        (Abilities::GPU, Variant::Streaming { rows: 16, quads: 2 }),
+        (Abilities::GPU, Variant::Blocked { tile: [64, 64], thread: [0, 4], split: 1 }),
     ] {
         let mut tuning = Tuning::from(target);
         tuning.chosen.insert(class.to_string(), Choice { variant, gflops: 1e6 });
@@ -79,7 +80,7 @@ fn a_variant_that_is_no_candidate_is_not_taken() {
 
 #[test]
 fn a_choice_counts_for_batches_of_its_class_only() {
-    let mut tuning = Tuning::from(Target::Cpu);
+    let mut tuning = Tuning::from(Abilities::CPU);
     let class = Class { transposition: Transposition::Nt, sizes: [512, 768, 3072] };
     tuning.chosen.insert(class.to_string(), choice());
     let sizes = [Symbol::Tokens.into(), Size::from(768u32), Size::from(3072u32)];

@@ -2,11 +2,12 @@
 
 use super::reference::{check_gradient, dot, is_kept, pcg4d};
 use crate::support::trial::*;
+use crisp::gpu::Abilities;
 use crisp::graph::{Session, ops};
-use crisp::kernels::attention::Heads;
+use crisp::kernels::Heads;
 use crisp::kernels::mask::{Mask, bits_words};
 use crisp::kernels::pointwise::Dropout;
-use crisp::kernels::{Scalars, Size, Symbol, Target, TensorId};
+use crisp::kernels::{Scalars, Size, Symbol, TensorId};
 use crisp::sparsity::{Block, BlockMask, Policy, Rule};
 
 /// Attention of one batch in float64, over explicit masks.
@@ -197,14 +198,15 @@ fn check_policy(
     let dout_values = random.outliers(packed.tokens() * width, 60.0);
 
     let mut trial = Trial::new(packed.sizes);
-    trial.scalars = Scalars { seed: 0xfeed_0000_0042, step: 3, learning_rate: 0.0 };
+    trial.scalars =
+        Scalars { seed: 0xfeed_0000_0042, step: 3, learning_rate: 0.0, ..Scalars::default() };
     let qkv = trial.floats("qkv", qkv_shape(heads), &qkv_values);
     let inputs = trial.mask_inputs(&packed.mask);
     let mask = ops::mask(&mut trial.graph, packed.followed(), heads, qkv, inputs).unwrap();
     let out = ops::attention(&mut trial.graph, heads, dropout, mask, qkv).unwrap();
     let found = trial.gradients(out, &dout_values);
     let mut outputs = vec![out, found[&qkv]];
-    let of_device = match packed.followed().0 {
+    let of_device = match packed.followed().rule {
         Rule::Dense | Rule::Local { .. } => None,
         Rule::Topk { .. } | Rule::Random { .. } => mask.bits,
         Rule::BlockTopk { .. } => Some(mask.visits),
@@ -213,7 +215,7 @@ fn check_policy(
     for target in TARGETS {
         let mut got = trial.run_words(session, target, &outputs);
         let chosen = of_device.map(|_| got.pop().unwrap()).unwrap_or_default();
-        let masks = match packed.followed().0 {
+        let masks = match packed.followed().rule {
             Rule::BlockTopk { .. } => expand(&packed.mask, heads, &chosen, &[]),
             _ => expand(&packed.mask, heads, &[], &chosen),
         };
@@ -322,7 +324,7 @@ fn attention_of_ordinary_values() {
         let inputs = trial.mask_inputs(&packed.mask);
         let mask = ops::mask(&mut trial.graph, packed.followed(), heads, qkv, inputs).unwrap();
         let outputs = attention_and_gradient(&mut trial, heads, mask, qkv, &dout);
-        let got = trial.run(&mut session, Target::Gpu, &outputs);
+        let got = trial.run(&mut session, Abilities::GPU, &outputs);
         let dense = packed.mask.expand(&packed.mask.visits, &[]);
         let masks = vec![dense; heads.count as usize];
         let reference = Reference { heads, tokens: count, masks, factors: None };
@@ -362,7 +364,7 @@ fn dropping_with_probability_zero_changes_no_bit() {
     let zero = Some(Dropout { probability: 0.0, site: 1 });
     let dropped = ops::attention(&mut trial.graph, heads, zero, mask, qkv).unwrap();
     let plain = ops::attention(&mut trial.graph, heads, None, mask, qkv).unwrap();
-    let got = trial.run_words(&mut session, Target::Gpu, &[dropped, plain]);
+    let got = trial.run_words(&mut session, Abilities::GPU, &[dropped, plain]);
     assert!(got[0] == got[1]);
 }
 
@@ -472,7 +474,7 @@ fn a_mask_of_all_pairs_gives_the_dense_result_bit_for_bit() {
             let own = attention_and_gradient(&mut trial, heads, own, qkv, &dout);
             let dense = attention_and_gradient(&mut trial, heads, dense, qkv, &dout);
             let outputs = [own[0], dense[0], own[1], dense[1]];
-            let got = trial.run_words(&mut session, Target::Gpu, &outputs);
+            let got = trial.run_words(&mut session, Abilities::GPU, &outputs);
             assert!(got[0] == got[1], "{heads:?} block {block}: out");
             assert!(got[2] == got[3], "{heads:?} block {block}: gradient");
         }
@@ -518,7 +520,7 @@ fn any_mask_and_rows_without_keys() {
             let qkv = trial.floats("qkv", qkv_shape(heads), &qkv_values);
             let mask = made.inputs(&mut trial, &packed.mask, heads);
             let outputs = attention_and_gradient(&mut trial, heads, mask, qkv, &dout);
-            let got = trial.run(&mut session, Target::Gpu, &outputs);
+            let got = trial.run(&mut session, Abilities::GPU, &outputs);
             let dim = heads.dim as usize;
             for head in 0..heads.count as usize {
                 for query in (0..count).filter(|query| empty(head, *query)) {
@@ -549,7 +551,7 @@ fn the_reference_of_attention_agrees_with_differences() {
     let masks =
         (0..2).map(|_| dense.iter().map(|kept| *kept && random.below(3) > 0).collect()).collect();
     let settings = Dropout { probability: 0.25, site: 1 };
-    let scalars = Scalars { seed: 1, step: 1, learning_rate: 0.0 };
+    let scalars = Scalars { seed: 1, step: 1, learning_rate: 0.0, ..Scalars::default() };
     let factors = Some(dropout_factors(&packed, heads, settings, scalars));
     let reference = Reference { heads, tokens: count, masks, factors };
     let qkv = wide(&random.normals(count * 18));

@@ -1,6 +1,6 @@
 //! Column sums: the gradient of a bias.
 
-use super::support::*;
+use crate::support::trial::*;
 use crisp::kernels::Size;
 use crisp::kernels::column_sum::column_sum;
 
@@ -20,7 +20,7 @@ fn column_sums_of_every_shape() {
         let x = trial.floats("x", [tokens(), width], &values);
         let y = trial.graph.value("y", [width]);
         trial.graph.node("column sum", &[y], move |lowering| {
-            vec![column_sum(lowering.target(), tokens(), columns as u32, x, y)]
+            vec![column_sum(lowering.abilities(), tokens(), columns as u32, x, y)]
         });
         for target in TARGETS {
             let got = trial.run(&mut session, target, &[y]);

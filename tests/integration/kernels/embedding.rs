@@ -2,7 +2,7 @@
 
 use super::reference::{check_gradient, dot};
 use crate::support::trial::*;
-use crisp::graph::{Executor, ops};
+use crisp::graph::{Program, ops};
 use crisp::kernels::Size;
 use crisp::sparsity::Policy;
 
@@ -66,11 +66,11 @@ fn embedding_and_its_gradient() {
             let what = format!("embedding {lengths:?} {vocabulary} {columns}");
             let outputs = [y, found[&words], found[&table]];
             let plan = trial.plan(target, packed.sizes, &outputs);
-            let mut executor = Executor::new(&mut session, plan).unwrap();
+            let mut program = Program::new(&mut session, plan, 1).unwrap();
             // The second step finds the first one's gradient in its memory.
             for step in 1..=2 {
                 let got: Vec<Vec<f32>> = trial
-                    .step(&session, &mut executor, &outputs)
+                    .step(&session, &mut program)
                     .into_iter()
                     .map(|words| words.into_iter().map(f32::from_bits).collect())
                     .collect();
@@ -100,8 +100,8 @@ fn rows_of_words_that_do_not_occur_have_no_gradient_from_the_batch_before() {
     let dy_values = random.normals(13 * 6);
     let found = trial.gradients(y, &dy_values);
     let outputs = [found[&words]];
-    let mut executor =
-        Executor::new(&mut session, trial.plan(TARGETS[0], largest, &outputs)).unwrap();
+    let plan = trial.plan(TARGETS[0], largest, &outputs);
+    let mut program = Program::new(&mut session, plan, 1).unwrap();
     for packed in [&batches[1], &batches[0]] {
         let batch = &packed.batch;
         let words = [
@@ -116,7 +116,7 @@ fn rows_of_words_that_do_not_occur_have_no_gradient_from_the_batch_before() {
             input.1.clone_from(words);
         }
         trial.sizes = packed.sizes;
-        let got: Vec<f32> = trial.step(&session, &mut executor, &outputs)[0]
+        let got: Vec<f32> = trial.step(&session, &mut program)[0]
             .iter()
             .map(|word| f32::from_bits(*word))
             .collect();

@@ -4,14 +4,16 @@
 use crate::support::transformer::{self, Settings, Step};
 use crate::support::trial::*;
 use crisp::error::Error;
-use crisp::gpu::Device;
-use crisp::graph::{Executor, Graph, Place, Plan, Session, ops};
-use crisp::kernels::attention::Heads;
+use crisp::gpu::{Abilities, Device};
+use crisp::graph::ops::{self, Affine};
+use crisp::graph::{Graph, Pass, Place, Plan, Program, Role, Session};
+use crisp::kernels::Heads;
 use crisp::kernels::matmul::Activation;
 use crisp::kernels::optimizer::AdamW;
 use crisp::kernels::pointwise::Dropout;
-use crisp::kernels::{Command, Scalars, Size, Sizes, Target, TensorId};
+use crisp::kernels::{Command, Element, Scalars, Size, Sizes, TensorId};
 use crisp::sparsity::Policy;
+use std::collections::HashMap;
 
 const POLICIES: [&str; 5] =
     ["dense", "topk:0.5", "block-topk:0.5,block=8", "local:5,global", "random:0.5"];
@@ -30,20 +32,28 @@ fn settings(policy: &str) -> Settings {
     }
 }
 
+/// Name, shape and elements of a weight.
+fn stored(step: &Step, weight: TensorId) -> (&str, Vec<u64>, usize) {
+    let shape: Vec<u64> =
+        step.graph.shape(weight).0.iter().map(|size| size.fixed().unwrap()).collect();
+    let count = shape.iter().product::<u64>() as usize;
+    (step.graph.name(weight), shape, count)
+}
+
 /// Fresh weights, so that every run of a step starts from the same ones.
 fn set_weights(session: &mut Session, step: &Step) {
     let mut random = Random(80);
     for weight in &step.weights {
-        let count = step.graph.shape(*weight).elements().factor as usize;
-        let name = step.graph.name(*weight);
-        session.set(name, &random.normals(count)).unwrap();
-        for moment in ["first", "second"] {
-            session.set(&format!("{name} ({moment} moment)"), &vec![0.0; count]).unwrap();
+        let (name, shape, count) = stored(step, *weight);
+        session.set(name, Role::Weight, &shape, &random.normals(count)).unwrap();
+        for moment in Role::MOMENTS {
+            session.set(name, moment, &shape, &vec![0.0; count]).unwrap();
         }
     }
 }
 
-/// The words of the outputs, and of the updated weights, after one step of this batch in a plan.
+/// The words of these outputs, and of the updated weights, after one step of this batch in a plan that
+/// has them, and perhaps others, as its outputs.
 fn run(
     session: &mut Session,
     step: &Step,
@@ -52,29 +62,22 @@ fn run(
     outputs: &[TensorId],
 ) -> Vec<Vec<u32>> {
     set_weights(session, step);
-    let mut executor = Executor::new(session, plan).unwrap();
-    let mut got = submit(session, step, packed, &mut executor, &sized(step, packed, outputs));
+    let mut program = Program::new(session, plan, 1).unwrap();
+    let all = submit(session, step, packed, &mut program);
+    let mut got: Vec<Vec<u32>> = outputs.iter().map(|output| all[output].clone()).collect();
     for weight in &step.weights {
-        let count = step.graph.shape(*weight).elements().factor as usize;
-        got.push(bits(&session.get(step.graph.name(*weight), count).unwrap()));
+        got.push(bits(&session.get(step.graph.name(*weight), Role::Weight).unwrap()));
     }
     got
 }
 
-/// The outputs, with as many elements as they have in this batch.
-fn sized(step: &Step, packed: &Packed, outputs: &[TensorId]) -> Vec<(TensorId, usize)> {
-    let count = |id: &TensorId| step.graph.shape(*id).elements().at(&packed.sizes) as usize;
-    outputs.iter().map(|id| (*id, count(id))).collect()
-}
-
-/// One step of this batch; the words of the outputs.
+/// One step of this batch; the words of the plan's outputs.
 fn submit(
     session: &Session,
     step: &Step,
     packed: &Packed,
-    executor: &mut Executor,
-    outputs: &[(TensorId, usize)],
-) -> Vec<Vec<u32>> {
+    program: &mut Program,
+) -> HashMap<TensorId, Vec<u32>> {
     let (tokens, batch) = (step.tokens, &packed.batch);
     let mut inputs: Vec<(TensorId, &[u32])> = vec![
         (tokens.ids, &batch.ids),
@@ -88,11 +91,19 @@ fn submit(
         (step.labels, &batch.labels),
     ];
     inputs.extend(step.mask.bits.map(|bits| (bits, packed.mask.bits.as_slice())));
-    let scalars = Scalars { seed: 5, step: 1, learning_rate: 1e-3 };
-    executor
-        .run(session, packed.sizes, scalars, &inputs, outputs)
-        .and_then(|pending| pending.wait(session))
-        .unwrap_or_else(|why| panic!("{why}"))
+    let scalars = Scalars { seed: 5, step: 1, learning_rate: 1e-3, ..Scalars::default() };
+    let of_step = crisp::graph::Step { sizes: packed.sizes, scalars, inputs: &inputs };
+    let words = program
+        .run(session, &of_step)
+        .and_then(|pending| pending.wait(&session.device))
+        .unwrap_or_else(|why| panic!("{why}"));
+    program.plan().outputs.iter().copied().zip(words).collect()
+}
+
+/// The tensors of a plan that are made within the step.
+fn made(plan: &Plan) -> Vec<TensorId> {
+    let all = (0..plan.tensors.len() as u32).map(TensorId);
+    all.filter(|id| matches!(plan.planned(*id).place, Place::Slot(_))).collect()
 }
 
 fn wanted(step: &Step) -> Vec<TensorId> {
@@ -153,7 +164,7 @@ fn tensors_that_are_alive_together_never_share_memory() {
                 }
             }
             let apart: u64 = lives.iter().map(|life| plan.bytes(life.0)).sum();
-            let shared = plan.total_bytes(Place::Slot(0));
+            let shared = plan.made_bytes();
             assert!(shared < apart / 2 + apart / 4, "{shared} of {apart} bytes: little is shared");
         }
     }
@@ -199,8 +210,8 @@ fn memory_room_and_repetition_change_no_bit() {
         let outputs = wanted(&step);
         // With every tensor an output, nothing is ever freed.
         let everything: Vec<TensorId> = {
-            let plan = Plan::new(&step.graph, Target::Cpu, packed.sizes, &outputs).unwrap();
-            (0..plan.tensors.len() as u32).map(TensorId).collect()
+            let plan = Plan::new(&step.graph, Abilities::CPU, packed.sizes, &outputs).unwrap();
+            made(&plan)
         };
         let roomy = larger.sizes.max(packed.sizes);
         assert_ne!(roomy, packed.sizes);
@@ -246,39 +257,44 @@ fn a_batch_neither_reads_nor_writes_behind_its_end() {
 
             // Without sharing, so that each tensor has its own end.
             let plan = Plan::new(&step.graph, target, large.sizes, &outputs).unwrap();
-            let all: Vec<TensorId> = (0..plan.tensors.len() as u32).map(TensorId).collect();
-            let plan = Plan::new(&step.graph, target, large.sizes, &all).unwrap();
-            let of_batch: Vec<(TensorId, usize, usize)> = all
-                .iter()
-                .filter(|id| matches!(plan.tensors[id.0 as usize].place, Place::Slot(_)))
-                .map(|id| (*id, plan.tensors[id.0 as usize].shape.elements()))
+            let plan = Plan::new(&step.graph, target, large.sizes, &made(&plan)).unwrap();
+            let of_batch: Vec<(TensorId, usize)> = made(&plan)
+                .into_iter()
+                .map(|id| (id, plan.planned(id).shape.elements()))
                 .filter(|(_, elements)| elements.symbol.is_some())
-                .map(|(id, size)| (id, size.at(&small.sizes), size.at(&large.sizes)))
-                .map(|(id, small, large)| (id, small as usize, large as usize))
+                .map(|(id, elements)| (id, elements.at(&small.sizes) as usize))
                 .collect();
             assert!(of_batch.len() > 50, "{} tensors are too few to test with", of_batch.len());
-            let whole: Vec<_> = of_batch.iter().map(|(id, _, large)| (*id, *large)).collect();
-            let name = |id: TensorId| &plan.tensors[id.0 as usize].name;
+            let name = |id: TensorId| &plan.planned(id).name;
             for weight in &step.weights {
-                let count = step.graph.shape(*weight).elements().factor as usize;
-                session.set(step.graph.name(*weight), &vec![f32::NAN; count]).unwrap();
+                let (name, shape, count) = stored(&step, *weight);
+                session.set(name, Role::Weight, &shape, &vec![f32::NAN; count]).unwrap();
             }
-            let mut executor = Executor::new(&mut session, plan.clone()).unwrap();
-            let before = submit(&session, &step, &large, &mut executor, &whole);
+            let mut program = Program::new(&mut session, plan.clone(), 1).unwrap();
+            let look = |session: &Session, program: &Program| -> Vec<Vec<u32>> {
+                of_batch.iter().map(|(id, _)| program.peek(session, *id).unwrap()).collect()
+            };
+            submit(&session, &step, &large, &mut program);
+            let before = look(&session, &program);
             set_weights(&mut session, &step);
-            let after = submit(&session, &step, &small, &mut executor, &whole);
-            for (index, (id, small, _)) in of_batch.iter().enumerate() {
+            submit(&session, &step, &small, &mut program);
+            let after = look(&session, &program);
+            for (index, (id, small)) in of_batch.iter().enumerate() {
+                let end = plan.planned(*id).shape.elements().at(&large.sizes) as usize;
                 assert!(
-                    before[index][*small..] == after[index][*small..],
+                    before[index][*small..end] == after[index][*small..end],
                     "{policy} {target:?}: {} is written behind its end",
                     name(*id)
                 );
             }
             set_weights(&mut session, &step);
-            let again =
-                submit(&session, &step, &small, &mut executor, &sized(&step, &small, &outputs));
-            for (got, (want, id)) in again.iter().zip(clean.iter().zip(&outputs)) {
-                assert!(got == want, "{policy} {target:?}: {} read what was left", name(*id));
+            let again = submit(&session, &step, &small, &mut program);
+            for (want, id) in clean.iter().zip(&outputs) {
+                assert!(
+                    &again[id] == want,
+                    "{policy} {target:?}: {} read what was left",
+                    name(*id)
+                );
             }
         }
     }
@@ -296,7 +312,7 @@ fn both_targets_take_the_same_step() {
         let [cpu, gpu] = TARGETS.map(|target| {
             let plan = Plan::new(&step.graph, target, packed.sizes, &outputs).unwrap();
             assert!(shaders(&plan).contains(&"matmul_tiled"));
-            assert_eq!(shaders(&plan).contains(&"matmul_streaming"), target == Target::Cpu);
+            assert_eq!(shaders(&plan).contains(&"matmul_streaming"), target == Abilities::CPU);
             run(&mut session, &step, &packed, plan, &outputs)
         });
         for (index, (cpu, gpu)) in cpu.iter().zip(&gpu).take(outputs.len()).enumerate() {
@@ -316,11 +332,12 @@ fn a_batch_that_does_not_fit_is_refused() {
     let width = Size::from(3u32);
     let a = trial.floats("a", [tokens(), width], &[1.0; 24]);
     let y = ops::add(&mut trial.graph, a, a).unwrap();
-    let plan = trial.plan(Target::Gpu, rows(8), &[y]);
-    let mut executor = Executor::new(&mut session, plan).unwrap();
+    let plan = trial.plan(Abilities::GPU, rows(8), &[y]);
+    let mut program = Program::new(&mut session, plan, 1).unwrap();
     let mut run = |sizes: Sizes, words: &[u32]| {
         let inputs: [(TensorId, &[u32]); 1] = [(a, words)];
-        executor.run(&session, sizes, Scalars::default(), &inputs, &[]).map(|_| ())
+        let step = crisp::graph::Step { sizes, scalars: Scalars::default(), inputs: &inputs };
+        program.run(&session, &step).map(|_| ())
     };
     let why = run(rows(9), &[0; 27]).unwrap_err().to_string();
     assert!(why.contains('9') && why.contains('8'), "{why}");
@@ -335,13 +352,13 @@ fn errors_of_shape_name_the_op_and_both_shapes() {
     let graph = &mut Graph::new();
     let fixed =
         |sizes: &[u32]| crisp::graph::Shape(sizes.iter().map(|size| Size::from(*size)).collect());
-    let x = graph.input("x", [tokens(), Size::from(6u32)]);
-    let other = graph.input("other", [tokens(), Size::from(5u32)]);
-    let vector = graph.input("vector", [tokens()]);
-    let weight = graph.input("weight", fixed(&[4, 5]));
-    let good_weight = graph.input("good weight", fixed(&[4, 6]));
-    let bias = graph.input("bias", fixed(&[3]));
-    let six = graph.input("six", fixed(&[6]));
+    let x = graph.input("x", Element::F32, [tokens(), Size::from(6u32)]);
+    let other = graph.input("other", Element::F32, [tokens(), Size::from(5u32)]);
+    let vector = graph.input("vector", Element::F32, [tokens()]);
+    let weight = graph.input("weight", Element::F32, fixed(&[4, 5]));
+    let good_weight = graph.input("good weight", Element::F32, fixed(&[4, 6]));
+    let bias = graph.input("bias", Element::F32, fixed(&[3]));
+    let six = graph.input("six", Element::F32, fixed(&[6]));
     let heads = Heads { count: 2, dim: 3 };
     let settings = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.0 };
     let mut trial = Trial::new(rows(1));
@@ -356,7 +373,8 @@ fn errors_of_shape_name_the_op_and_both_shapes() {
         bits_stride: 0u32.into(),
         block: 16,
     };
-    let none = Activation::None;
+    let (none, pass) = (Activation::None, Pass::Training { recompute: false });
+    let affine = |weight, bias| Affine { weight, bias };
     let dropout = Dropout { probability: 0.1, site: 0 };
     let weights = ops::Updated { weight: good_weight, gradient: weight, settings };
     fn err<T>(result: Result<T, Error>) -> String {
@@ -365,22 +383,40 @@ fn errors_of_shape_name_the_op_and_both_shapes() {
     let cases = [
         (err(ops::add(graph, x, other)), "add", "other", "[tokens, 5]", "[tokens, 6]"),
         (
-            err(ops::linear(graph, x, weight, bias, none, true)),
+            err(ops::linear(graph, x, affine(weight, bias), none, pass)),
             "linear",
             "weight",
             "[4, 5]",
             "[4, 6]",
         ),
-        (err(ops::linear(graph, x, good_weight, bias, none, true)), "linear", "bias", "[3]", "[4]"),
         (
-            err(ops::layer_norm(graph, x, Some(other), six, six, 0.1)),
+            err(ops::linear(graph, x, affine(good_weight, bias), none, pass)),
+            "linear",
+            "bias",
+            "[3]",
+            "[4]",
+        ),
+        (
+            err(ops::layer_norm(graph, x, Some(other), affine(six, six), 0.1)),
             "layer norm",
             "other",
             "[tokens, 5]",
             "[tokens, 6]",
         ),
-        (err(ops::layer_norm(graph, x, None, bias, six, 0.1)), "layer norm", "bias", "[3]", "[6]"),
-        (err(ops::layer_norm(graph, x, None, six, bias, 0.1)), "layer norm", "bias", "[3]", "[6]"),
+        (
+            err(ops::layer_norm(graph, x, None, affine(bias, six), 0.1)),
+            "layer norm",
+            "bias",
+            "[3]",
+            "[6]",
+        ),
+        (
+            err(ops::layer_norm(graph, x, None, affine(six, bias), 0.1)),
+            "layer norm",
+            "bias",
+            "[3]",
+            "[6]",
+        ),
         (
             err(ops::embedding(graph, weight, good_weight, inputs)),
             "embedding",
@@ -436,10 +472,10 @@ fn errors_of_shape_name_the_op_and_both_shapes() {
 #[test]
 fn tensors_too_large_to_count_are_refused() {
     let graph = &mut Graph::new();
-    let x = graph.input("x", [tokens(), Size::from(1u32 << 20)]);
+    let x = graph.input("x", Element::F32, [tokens(), Size::from(1u32 << 20)]);
     ops::add(graph, x, x).unwrap();
-    let why = Plan::new(graph, Target::Gpu, rows(4096), &[]).unwrap_err().to_string();
-    assert!(why.contains("4294967296 elements") && why.contains("--batch-size"), "{why}");
+    let why = Plan::new(graph, Abilities::GPU, rows(4096), &[]).unwrap_err().to_string();
+    assert!(why.contains("4294967296 elements") && why.contains("smaller batches"), "{why}");
 }
 
 #[test]
@@ -455,10 +491,15 @@ fn an_adapter_that_is_not_there_is_answered_with_those_that_are() {
 #[test]
 fn parameters_keep_their_values_and_their_size() {
     let mut session = session();
-    session.set("values", &[1.0, 2.0, 3.0]).unwrap();
-    assert_eq!(session.get("values", 3).unwrap(), [1.0, 2.0, 3.0]);
-    let why = session.set("values", &[0.0; 100]).unwrap_err().to_string();
-    assert!(why.contains("values") && why.contains("400"), "{why}");
-    let why = session.get("nothing", 1).unwrap_err().to_string();
+    session.set("values", Role::Weight, &[3], &[1.0, 2.0, 3.0]).unwrap();
+    assert_eq!(session.get("values", Role::Weight).unwrap(), [1.0, 2.0, 3.0]);
+    let why = session.set("values", Role::Weight, &[100], &[0.0; 100]).unwrap_err().to_string();
+    assert!(why.contains("values") && why.contains("[100]") && why.contains("[3]"), "{why}");
+    let why = session.set("values", Role::Weight, &[3], &[0.0; 4]).unwrap_err().to_string();
+    assert!(why.contains("values") && why.contains("4 values") && why.contains("[3]"), "{why}");
+    // Another role is another tensor.
+    session.set("values", Role::FirstMoment, &[2], &[4.0, 5.0]).unwrap();
+    assert_eq!(session.get("values", Role::Weight).unwrap(), [1.0, 2.0, 3.0]);
+    let why = session.get("nothing", Role::Weight).unwrap_err().to_string();
     assert!(why.contains("nothing"), "{why}");
 }

@@ -2,7 +2,7 @@
 
 use super::reference::{check_gradient, dot};
 use crate::support::trial::*;
-use crisp::graph::ops;
+use crisp::graph::ops::{self, Affine};
 use crisp::kernels::pointwise::Dropout;
 use crisp::kernels::{Size, TensorId};
 use crisp::sparsity::Policy;
@@ -71,7 +71,8 @@ fn layer_norm_and_its_gradient() {
                 .then(|| trial.floats("residual", [tokens(), width], &residual_values));
             let gamma = trial.floats("norm.weight", [width], &gamma_values);
             let beta = trial.floats("norm.bias", [width], &beta_values);
-            let y = ops::layer_norm(&mut trial.graph, x, residual, gamma, beta, epsilon).unwrap();
+            let affine = Affine { weight: gamma, bias: beta };
+            let y = ops::layer_norm(&mut trial.graph, x, residual, affine, epsilon).unwrap();
             let found = trial.gradients(y, &dy_values);
             for target in TARGETS {
                 let what = format!("layer norm {count} {columns} residual {with_residual}");
@@ -104,7 +105,8 @@ fn a_tensor_that_is_its_own_residual_receives_both_gradients() {
     let x = trial.floats("x", [tokens(), width], &x_values);
     let gamma = trial.floats("gamma", [width], &[1.0; 7]);
     let beta = trial.floats("beta", [width], &[0.0; 7]);
-    let y = ops::layer_norm(&mut trial.graph, x, Some(x), gamma, beta, 1e-6).unwrap();
+    let affine = Affine { weight: gamma, bias: beta };
+    let y = ops::layer_norm(&mut trial.graph, x, Some(x), affine, 1e-6).unwrap();
     let found = trial.gradients(y, &dy_values);
     let got = trial.run(&mut session, TARGETS[0], &[found[&x]]);
     close("layer norm of x + x", &got[0], &want, POINTWISE);
@@ -126,17 +128,18 @@ fn dropout_before_a_layer_norm_is_dropout_and_layer_norm() {
         let residual = trial.floats("residual", [tokens(), width], &residual_values);
         let gamma = trial.floats("norm.weight", [width], &gamma_values);
         let beta = trial.floats("norm.bias", [width], &vec![0.5; columns]);
+        let affine = Affine { weight: gamma, bias: beta };
         let places = trial.words("places", [tokens()], &packed.batch.places);
         let settings = Dropout { probability: 0.3, site: 5 };
         let graph = &mut trial.graph;
         let dropped = ops::dropout(graph, settings, x, places).unwrap();
-        let apart = ops::layer_norm(graph, dropped, Some(residual), gamma, beta, 1e-6).unwrap();
+        let apart = ops::layer_norm(graph, dropped, Some(residual), affine, 1e-6).unwrap();
         let fused = ops::dropout_layer_norm(
             graph,
             Some((settings, places)),
             x,
             Some(residual),
-            [gamma, beta],
+            affine,
             1e-6,
         )
         .unwrap();

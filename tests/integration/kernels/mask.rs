@@ -5,7 +5,7 @@ use super::attention::{expand, qkv_shape, random_qkv};
 use super::reference::{dot, pcg4d};
 use crate::support::trial::*;
 use crisp::graph::{Session, ops};
-use crisp::kernels::attention::Heads;
+use crisp::kernels::Heads;
 use crisp::kernels::mask::Mask;
 use crisp::kernels::{Scalars, Sizes};
 use crisp::sparsity::{Block, Policy, Rule, Share};
@@ -36,9 +36,9 @@ fn choose(
     packed: &Packed,
     heads: Heads,
     qkv_values: &[f32],
-    target: crisp::kernels::Target,
+    target: crisp::gpu::Abilities,
 ) -> Vec<u32> {
-    let scalars = Scalars { seed: 42, step: 1, learning_rate: 0.0 };
+    let scalars = Scalars { seed: 42, step: 1, learning_rate: 0.0, ..Scalars::default() };
     choose_at(packed, heads, qkv_values, target, scalars)(session)
 }
 
@@ -47,7 +47,7 @@ fn choose_at(
     packed: &Packed,
     heads: Heads,
     qkv_values: &[f32],
-    target: crisp::kernels::Target,
+    target: crisp::gpu::Abilities,
     scalars: Scalars,
 ) -> impl Fn(&mut Session) -> Vec<u32> {
     let mut trial = Trial::new(packed.sizes);
@@ -177,7 +177,8 @@ fn a_random_mask_keeps_the_highest_words() {
         let values = vec![0.0; count * 54];
         let mut before = None;
         for (run_seed, step) in [(0u64, 0u32), (0x12_0000_0042, 1), (0x12_0000_0042, 2)] {
-            let scalars = Scalars { seed: run_seed, step, learning_rate: 0.0 };
+            let scalars =
+                Scalars { seed: run_seed, step, learning_rate: 0.0, ..Scalars::default() };
             let of = |target| choose_at(&packed, heads, &values, target, scalars);
             let chosen = of(TARGETS[0])(&mut session);
             let masks = expand(&packed.mask, heads, &[], &chosen);
@@ -190,7 +191,7 @@ fn a_random_mask_keeps_the_highest_words() {
                         (0..count).filter(|key| mask[query * count + key]).collect();
                     let words: Vec<f64> = (0..length)
                         .map(|key| {
-                            let layer = packed.followed().2;
+                            let layer = packed.followed().layer;
                             let of = if step == 0 { 0 } else { *sequence as u32 };
                             let counter = [
                                 run_seed as u32 ^ (layer << 16) ^ seed.wrapping_mul(0x9e37_79b9),

@@ -2,9 +2,11 @@
 
 use super::reference::{check_gradient, dot, normal_density, normal_distribution};
 use crate::support::trial::*;
-use crisp::graph::ops;
+use crisp::gpu::Abilities;
+use crisp::graph::Pass;
+use crisp::graph::ops::{self, Affine};
 use crisp::kernels::matmul::{self, Activation, Operands, Transposition, Variant};
-use crisp::kernels::{Command, Size, Sizes, Target};
+use crisp::kernels::{Command, Size, Sizes};
 use std::collections::HashSet;
 
 const TRANSPOSITIONS: [Transposition; 3] =
@@ -107,7 +109,7 @@ fn check_variant(
         cleared.iter().map(|tensor| Command::Clear(*tensor)).chain(product).collect()
     });
     let what = format!("{variant} {transposition:?} {sizes:?} {activation:?} bias {biased}");
-    for (index, got) in trial.run(session, Target::Gpu, &outputs).into_iter().enumerate() {
+    for (index, got) in trial.run(session, Abilities::GPU, &outputs).into_iter().enumerate() {
         let (what, want) = match index {
             0 => (what.clone(), &after),
             _ => (format!("{what}: before the activation"), &before),
@@ -144,7 +146,7 @@ fn every_variant_is_right() {
                     check_variant(&mut session, transposition, sizes, biased, activation, variant);
                 }
             }
-            assert_eq!(splits_seen > 0, target == Target::Gpu);
+            assert_eq!(splits_seen > 0, target == Abilities::GPU);
         }
     }
 }
@@ -279,9 +281,11 @@ fn linear_and_its_gradient() {
             let x = trial.floats("x", [tokens(), inputs], &x_values);
             let weight = trial.floats("weight", [out, inputs], &weight_values);
             let bias = trial.floats("bias", [out], &bias_values);
+            let affine = Affine { weight, bias };
+            let training = Pass::Training { recompute: false };
             let graph = &mut trial.graph;
-            let plain = ops::linear(graph, x, weight, bias, activation, false).unwrap();
-            let y = ops::linear(graph, x, weight, bias, activation, true).unwrap();
+            let plain = ops::linear(graph, x, affine, activation, Pass::Inference).unwrap();
+            let y = ops::linear(graph, x, affine, activation, training).unwrap();
             let found = trial.gradients(y, &dy_values);
             for target in TARGETS {
                 let what = format!("linear {target:?} {count} {inputs} {out} {activation:?}");
@@ -328,7 +332,9 @@ fn gelu_keeps_its_digits_in_the_tail() {
     let x = trial.floats("x", [tokens(), four], &padded);
     let weight = trial.floats("weight", [four, four], &identity);
     let bias = trial.floats("bias", [four], &[0.0; 4]);
-    let y = ops::linear(&mut trial.graph, x, weight, bias, Activation::Gelu, true).unwrap();
+    let affine = Affine { weight, bias };
+    let training = Pass::Training { recompute: false };
+    let y = ops::linear(&mut trial.graph, x, affine, Activation::Gelu, training).unwrap();
     let ones = vec![1.0; padded.len()];
     let found = trial.gradients(y, &ones);
     let want: Vec<f64> = padded.iter().map(|x| activate(Activation::Gelu, f64::from(*x))).collect();
@@ -341,7 +347,7 @@ fn gelu_keeps_its_digits_in_the_tail() {
     // A rounding of the exponent x² / 2 is one of the result, times x² / 2: hence the floor.
     let floor = |values: &[f64]| values.iter().map(|v| v.abs().max(1e-12)).collect::<Vec<_>>();
     for target in TARGETS {
-        assert_eq!(trial.shaders(target)[0] == "matmul_streaming", target == Target::Cpu);
+        assert_eq!(trial.shaders(target)[0] == "matmul_streaming", target == Abilities::CPU);
         let got = trial.run(&mut session, target, &[y, found[&x]]);
         close_to(&format!("gelu {target:?}"), &got[0], &want, &floor(&want), POINTWISE);
         let what = format!("gelu gradient {target:?}");

@@ -1,12 +1,14 @@
 //! Global gradient norm, clip factor and AdamW.
 
 use crate::support::trial::*;
+use crisp::gpu::Abilities;
 use crisp::graph::ops::{self, Updated};
-use crisp::graph::{Executor, Session};
+use crisp::graph::{Program, Role, Session};
 use crisp::kernels::optimizer::AdamW;
-use crisp::kernels::{Scalars, Size, Target};
+use crisp::kernels::{Scalars, Size};
 
-/// norm = sqrt(Σ g²) over all tensors; factor = min(1, limit / (norm + 1e-6)), 1 without a limit.
+/// norm = sqrt(Σ g²) / sentences over all tensors; factor = min(1, limit / (norm + 1e-6)) / sentences,
+/// 1 / sentences without a limit.
 #[test]
 fn gradient_norm_and_clip_factor() {
     let mut session = session();
@@ -18,10 +20,13 @@ fn gradient_norm_and_clip_factor() {
             let values: Vec<Vec<f32>> =
                 counts.iter().map(|count| random.outliers(*count, 100.0)).collect();
             let square: f64 = values.iter().flatten().map(|g| f64::from(*g).powi(2)).sum();
-            let norm64 = square.sqrt();
-            let factor64 =
+            let sentences = [1, 7, 32][counts.len() % 3];
+            let norm64 = square.sqrt() / f64::from(sentences);
+            let clip64 =
                 if limit > 0.0 { (f64::from(limit) / (norm64 + 1e-6)).min(1.0) } else { 1.0 };
+            let factor64 = clip64 / f64::from(sentences);
             let mut trial = Trial::new(rows(1));
+            trial.scalars.sentences = sentences;
             let gradients: Vec<_> = values
                 .iter()
                 .map(|values| trial.floats("g", [Size::from(values.len() as u64)], values))
@@ -43,7 +48,7 @@ fn a_gradient_of_zero_is_clipped_to_zero_without_dividing_by_it() {
     let mut trial = Trial::new(rows(1));
     let gradient = trial.floats("g", [Size::from(5u32)], &[0.0; 5]);
     let norm = ops::clip(&mut trial.graph, &[gradient], 1.0).unwrap();
-    assert_eq!(trial.run(&mut session, Target::Gpu, &[norm])[0], [0.0, 1.0]);
+    assert_eq!(trial.run(&mut session, Abilities::GPU, &[norm])[0], [0.0, 1.0]);
 }
 
 /// One tensor under `torch.optim.AdamW`, in float64:
@@ -69,7 +74,7 @@ impl Reference {
     }
 }
 
-fn check_adamw(session: &mut Session, counts: &[usize], decay: f32, limit: f32, target: Target) {
+fn check_adamw(session: &mut Session, counts: &[usize], decay: f32, limit: f32, target: Abilities) {
     let mut random = Random(51 + counts[0] as u64);
     let settings = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay };
     let mut trial = Trial::new(rows(1));
@@ -78,7 +83,7 @@ fn check_adamw(session: &mut Session, counts: &[usize], decay: f32, limit: f32, 
         // Parameters live as long as the session, so each case has its own names.
         let name = format!("{target:?} {decay} {limit} {counts:?} {index}");
         let weight_values = random.outliers(*count, 100.0);
-        session.set(&name, &weight_values).unwrap();
+        session.set(&name, Role::Weight, &[*count as u64], &weight_values).unwrap();
         let weight = trial.graph.parameter(&name, &[*count as u64]);
         let gradient = trial.floats("g", [Size::from(*count as u64)], &vec![0.0; *count]);
         references.push(Reference {
@@ -94,10 +99,11 @@ fn check_adamw(session: &mut Session, counts: &[usize], decay: f32, limit: f32, 
         ops::adamw(&mut trial.graph, *updated, norm).unwrap();
     }
     let plan = trial.plan(target, trial.sizes, &[norm]);
-    let mut executor = Executor::new(session, plan).unwrap();
+    let mut program = Program::new(session, plan, 1).unwrap();
     for t in 1..=6 {
         let rate = 1e-3 * f64::from(7 - t);
-        trial.scalars = Scalars { seed: 0, step: t as u32, learning_rate: rate as f32 };
+        trial.scalars =
+            Scalars { seed: 0, step: t as u32, learning_rate: rate as f32, ..Scalars::default() };
         let values: Vec<Vec<f32>> =
             counts.iter().map(|count| random.outliers(*count, 100.0)).collect();
         for (gradient, values) in gradients.iter().zip(&values) {
@@ -110,18 +116,18 @@ fn check_adamw(session: &mut Session, counts: &[usize], decay: f32, limit: f32, 
             let clipped: Vec<f64> = values.iter().map(|g| f64::from(*g) * factor).collect();
             reference.step(&clipped, rate, f64::from(decay), t);
         }
-        trial.step(session, &mut executor, &[norm]);
+        trial.step(session, &mut program);
     }
     for ((name, _), reference) in updated.iter().zip(&references) {
         let count = reference.weight.len();
         let what = format!("AdamW of {count}, decay {decay}, limit {limit}");
-        let weight = session.get(name, count).unwrap();
+        let weight = session.get(name, Role::Weight).unwrap();
         // A weight near 0 is as exact as the steps that led there, each of about the rate.
         let scale: Vec<f64> = reference.weight.iter().map(|w| w.abs().max(5e-3)).collect();
         close_to(&what, &weight, &reference.weight, &scale, 1e-6);
-        let first = session.get(&format!("{name} (first moment)"), count).unwrap();
+        let first = session.get(name, Role::FirstMoment).unwrap();
         close(&format!("{what}: first moment"), &first, &reference.first, POINTWISE);
-        let second = session.get(&format!("{name} (second moment)"), count).unwrap();
+        let second = session.get(name, Role::SecondMoment).unwrap();
         // 1 - β₂ is 0.001, but for 1.3e-5 of it in float32.
         let scale: Vec<f64> = reference.second.iter().map(|v| v.max(1e-30)).collect();
         close_to(&format!("{what}: second moment"), &second, &reference.second, &scale, 2e-5);

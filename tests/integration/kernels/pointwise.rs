@@ -3,10 +3,11 @@
 use super::reference::{is_kept, normal_density, normal_distribution, pcg4d};
 use crate::support::trial::*;
 use crisp::data::Batch;
+use crisp::gpu::Abilities;
 use crisp::graph::{Session, ops};
 use crisp::kernels::matmul::Activation;
 use crisp::kernels::pointwise::{self, Dropout};
-use crisp::kernels::{Scalars, Size, Target};
+use crisp::kernels::{Scalars, Size};
 use crisp::sparsity::Policy;
 
 /// The last size is more workgroups than a dimension of a dispatch holds.
@@ -53,7 +54,7 @@ fn gradients_of_activations() {
             trial.graph.node("activation gradient", &[dx], move |_| {
                 vec![pointwise::activation_backward(activation, tokens(), x, dy, dx)]
             });
-            let got = trial.run(&mut session, Target::Gpu, &[dx]);
+            let got = trial.run(&mut session, Abilities::GPU, &[dx]);
             let what = format!("activation gradient {activation:?} {count}");
             close_to(&what, &got[0], &want, &scale, POINTWISE);
         }
@@ -80,7 +81,7 @@ fn draw(
     let places = trial.words("places", [tokens()], &batch.places);
     let y = ops::dropout(&mut trial.graph, settings, x, places).unwrap();
     let found = trial.gradients(y, &ones);
-    let mut got = trial.run(session, Target::Gpu, &[y, found[&x]]);
+    let mut got = trial.run(session, Abilities::GPU, &[y, found[&x]]);
     let dx = got.pop().unwrap();
     Drawn { y: got.pop().unwrap(), dx }
 }
@@ -89,7 +90,13 @@ fn batch(lengths: &[usize]) -> Batch {
     Packed::new(lengths, &Policy::dense(), 10, &mut Random(0)).batch
 }
 
-const SCALARS: Scalars = Scalars { seed: 0x1234_5678_9abc_def0, step: 7, learning_rate: 0.0 };
+const SCALARS: Scalars = Scalars {
+    seed: 0x1234_5678_9abc_def0,
+    step: 7,
+    learning_rate: 0.0,
+    sentences: 1,
+    first_sentence: 0,
+};
 
 /// y = x / (1 - p) where the generator keeps the element, else 0; its words are drawn from (seed and
 /// site, seed and step, place of the row, column / 4).
@@ -213,6 +220,6 @@ fn dropout_of_nothing_changes_nothing() {
     let places = trial.words("places", [tokens()], &batch.places);
     let settings = Dropout { probability: 0.0, site: 2 };
     let y = ops::dropout(&mut trial.graph, settings, x, places).unwrap();
-    let got = trial.run(&mut session, Target::Gpu, &[y]);
+    let got = trial.run(&mut session, Abilities::GPU, &[y]);
     assert_eq!(bits(&got[0]), bits(&x_values));
 }

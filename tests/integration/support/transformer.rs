@@ -2,14 +2,14 @@
 //! look at. Its weights are parameters named `w0`, `w1`, …
 
 use crisp::error::Result;
-use crisp::graph::ops::{self, MaskInputs, TokenInputs, Updated};
-use crisp::graph::{Graph, gradients};
-use crisp::kernels::attention::Heads;
+use crisp::graph::ops::{self, Affine, LayerRule, MaskInputs, TokenInputs, Updated};
+use crisp::graph::{Graph, Pass, Seed, gradients};
+use crisp::kernels::Heads;
 use crisp::kernels::embedding::SortedTokens;
 use crisp::kernels::matmul::Activation;
 use crisp::kernels::optimizer::AdamW;
 use crisp::kernels::pointwise::Dropout;
-use crisp::kernels::{Size, Symbol, TensorId};
+use crisp::kernels::{Element, Size, Symbol, TensorId};
 use crisp::sparsity::Policy;
 
 pub struct Settings {
@@ -52,20 +52,26 @@ pub fn step(settings: &Settings, training: bool) -> Result<Step> {
         (training && settings.dropout > 0.0)
             .then_some(Dropout { probability: settings.dropout, site })
     };
-    let each = |symbol: Symbol| [Size::from(symbol)];
+    let pass = match training {
+        true => Pass::Training { recompute: false },
+        false => Pass::Inference,
+    };
+    let [per_token, per_sequence, distinct] =
+        [Symbol::Tokens, Symbol::Sequences, Symbol::Distinct].map(Size::from);
+    let mut input = |name: &str, size: Size| graph.input(name, Element::U32, [size]);
     let tokens = TokenInputs {
-        ids: graph.input("ids", each(Symbol::Tokens)),
-        places: graph.input("places", each(Symbol::Tokens)),
-        offsets: graph.input("offsets", each(Symbol::Sequences)),
+        ids: input("ids", per_token),
+        places: input("places", per_token),
+        offsets: input("offsets", per_sequence.and(1)),
         sorted: SortedTokens {
-            tokens: graph.input("sorted tokens", each(Symbol::Tokens)),
-            segments: graph.input("segments", each(Symbol::Distinct)),
-            ids: graph.input("segment ids", each(Symbol::Distinct)),
+            tokens: input("sorted tokens", per_token),
+            segments: input("segments", distinct.and(1)),
+            ids: input("segment ids", distinct),
         },
     };
+    let labels = input("labels", per_sequence);
     let rules = settings.policy.for_layers(1)?;
     let mask = MaskInputs::new(graph, &rules.rules[0], rules.block);
-    let labels = graph.input("labels", each(Symbol::Sequences));
 
     let heads = settings.heads;
     let width = u64::from(heads.count * heads.dim);
@@ -76,42 +82,47 @@ pub fn step(settings: &Settings, training: bool) -> Result<Step> {
     let words = weight(graph, &[settings.vocabulary, width]);
     let positions = weight(graph, &[settings.positions, width]);
     let x = ops::embedding(graph, words, positions, tokens)?;
-    let (gamma, beta) = (weight(graph, &[width]), weight(graph, &[width]));
-    let x = ops::layer_norm(graph, x, None, gamma, beta, 1e-12)?;
+    let norm = Affine { weight: weight(graph, &[width]), bias: weight(graph, &[width]) };
+    let x = ops::layer_norm(graph, x, None, norm, 1e-12)?;
     let mut x = dropped(graph, next_dropout(), x)?;
     for layer in 0..settings.layers {
         let mut linear = |graph: &mut Graph, x, out: u64, inputs: u64, activation| {
-            let (w, b) = (weight(graph, &[out, inputs]), weight(graph, &[out]));
-            ops::linear(graph, x, w, b, activation, training)
+            let affine =
+                Affine { weight: weight(graph, &[out, inputs]), bias: weight(graph, &[out]) };
+            ops::linear(graph, x, affine, activation, pass)
         };
         let qkv = linear(graph, x, 3 * width, width, Activation::None)?;
-        let followed = (&rules.rules[0], rules.block, layer as u32);
+        let followed = LayerRule { rule: &rules.rules[0], block: rules.block, layer: layer as u32 };
         let chosen = ops::mask(graph, followed, heads, qkv, mask)?;
         let context = ops::attention(graph, heads, next_dropout(), chosen, qkv)?;
         let projected = linear(graph, context, width, width, Activation::None)?;
         let projected = dropped(graph, next_dropout(), projected)?;
-        let (gamma, beta) = (weight(graph, &[width]), weight(graph, &[width]));
-        let y = ops::layer_norm(graph, x, Some(projected), gamma, beta, 1e-12)?;
+        let norm = Affine { weight: weight(graph, &[width]), bias: weight(graph, &[width]) };
+        let y = ops::layer_norm(graph, x, Some(projected), norm, 1e-12)?;
         let mut linear = |graph: &mut Graph, x, out: u64, inputs: u64, activation| {
-            let (w, b) = (weight(graph, &[out, inputs]), weight(graph, &[out]));
-            ops::linear(graph, x, w, b, activation, training)
+            let affine =
+                Affine { weight: weight(graph, &[out, inputs]), bias: weight(graph, &[out]) };
+            ops::linear(graph, x, affine, activation, pass)
         };
         let inner = linear(graph, y, settings.inner, width, settings.activation)?;
         let outer = linear(graph, inner, width, settings.inner, Activation::None)?;
         let of_outer = next_dropout().map(|dropout| (dropout, tokens.places));
-        let norm = [weight(graph, &[width]), weight(graph, &[width])];
+        let norm = Affine { weight: weight(graph, &[width]), bias: weight(graph, &[width]) };
         x = ops::dropout_layer_norm(graph, of_outer, outer, Some(y), norm, 1e-12)?;
     }
     let first = ops::first_token(graph, x, tokens)?;
-    let (w, b) = (weight(graph, &[width, width]), weight(graph, &[width]));
-    let pooled = ops::linear(graph, first, w, b, Activation::Relu, training)?;
-    let (w, b) = (weight(graph, &[settings.classes, width]), weight(graph, &[settings.classes]));
-    let logits = ops::linear(graph, pooled, w, b, Activation::None, training)?;
+    let dense = Affine { weight: weight(graph, &[width, width]), bias: weight(graph, &[width]) };
+    let pooled = ops::linear(graph, first, dense, Activation::Relu, pass)?;
+    let out = Affine {
+        weight: weight(graph, &[settings.classes, width]),
+        bias: weight(graph, &[settings.classes]),
+    };
+    let logits = ops::linear(graph, pooled, out, Activation::None, pass)?;
     let loss = ops::cross_entropy(graph, logits, labels)?;
 
     let (mut found, mut norm) = (Vec::new(), loss);
     if training {
-        let all = gradients(graph, loss, None)?;
+        let all = gradients(graph, loss, Seed::One)?;
         found = weights.iter().map(|weight| all[weight]).collect();
         norm = ops::clip(graph, &found, 1.0)?;
         for (weight, gradient) in weights.iter().zip(&found) {

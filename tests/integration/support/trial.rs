@@ -2,16 +2,16 @@
 //! either target, and a measure of error.
 
 use crisp::data::{Batch, Encoded};
-use crisp::gpu::Device;
-use crisp::graph::ops::{MaskInputs, TokenInputs};
-use crisp::graph::{Executor, Graph, Plan, Session, Shape, gradients};
+use crisp::gpu::{Abilities, Device};
+use crisp::graph::ops::{LayerRule, MaskInputs, TokenInputs};
+use crisp::graph::{Graph, Plan, Program, Seed, Session, Shape, Step, gradients};
 use crisp::kernels::embedding::SortedTokens;
-use crisp::kernels::{Command, Scalars, Size, Sizes, Symbol, Target, TensorId};
-use crisp::model::distilbert;
-use crisp::sparsity::{Block, BlockMask, LayerRules, Policy, Rule};
+use crisp::kernels::{Command, Element, Scalars, Size, Sizes, Symbol, TensorId};
+use crisp::model;
+use crisp::sparsity::{Block, BlockMask, LayerRules, Policy};
 use std::collections::HashMap;
 
-pub const TARGETS: [Target; 2] = [Target::Cpu, Target::Gpu];
+pub const TARGETS: [Abilities; 2] = [Abilities::CPU, Abilities::GPU];
 
 /// Relative error allowed to pointwise kernels, norms and sums.
 pub const POINTWISE: f64 = 1e-5;
@@ -114,14 +114,14 @@ impl Packed {
         let batch = Batch::pack(&sentences.iter().collect::<Vec<_>>()).unwrap();
         let rules = policy.for_layers(1).unwrap();
         let masks = rules.masks(&batch.offsets);
-        let sizes = distilbert::sizes(&batch.offsets, batch.distinct(), &masks);
+        let sizes = model::sizes(&batch.offsets, batch.distinct(), &masks);
         let mask = masks.into_iter().next().unwrap();
         Self { batch, rules, mask, sizes }
     }
 
     /// The rule of its mask, with the size of a block and a layer.
-    pub fn followed(&self) -> (&Rule, u32, u32) {
-        (&self.rules.rules[0], self.rules.block, 2)
+    pub fn followed(&self) -> LayerRule<'_> {
+        LayerRule { rule: &self.rules.rules[0], block: self.rules.block, layer: 2 }
     }
 
     pub fn tokens(&self) -> usize {
@@ -145,18 +145,28 @@ pub struct Trial {
 
 impl Trial {
     pub fn new(sizes: Sizes) -> Self {
-        let scalars = Scalars { seed: 42, step: 1, learning_rate: 1e-3 };
+        let scalars = Scalars { seed: 42, step: 1, learning_rate: 1e-3, ..Scalars::default() };
         Self { graph: Graph::new(), sizes, scalars, inputs: Vec::new() }
     }
 
     pub fn words(&mut self, name: &str, shape: impl Into<Shape>, words: &[u32]) -> TensorId {
-        let id = self.graph.input(name, shape);
-        self.inputs.push((id, words.to_vec()));
-        id
+        self.input(name, Element::U32, shape, words.to_vec())
     }
 
     pub fn floats(&mut self, name: &str, shape: impl Into<Shape>, values: &[f32]) -> TensorId {
-        self.words(name, shape, &bits(values))
+        self.input(name, Element::F32, shape, bits(values))
+    }
+
+    fn input(
+        &mut self,
+        name: &str,
+        element: Element,
+        shape: impl Into<Shape>,
+        words: Vec<u32>,
+    ) -> TensorId {
+        let id = self.graph.input(name, element, shape);
+        self.inputs.push((id, words));
+        id
     }
 
     /// The values of an input from now on.
@@ -173,10 +183,10 @@ impl Trial {
         TokenInputs {
             ids: self.words("ids", [tokens()], &batch.ids),
             places: self.words("places", [tokens()], &batch.places),
-            offsets: self.words("offsets", [sequences()], &batch.offsets),
+            offsets: self.words("offsets", [sequences().and(1)], &batch.offsets),
             sorted: SortedTokens {
                 tokens: self.words("sorted tokens", [tokens()], &batch.sorted_tokens),
-                segments: self.words("segments", [distinct], &batch.segments),
+                segments: self.words("segments", [distinct.and(1)], &batch.segments),
                 ids: self.words("segment ids", [distinct], &batch.segment_ids),
             },
         }
@@ -196,15 +206,15 @@ impl Trial {
     pub fn gradients(&mut self, of: TensorId, seed: &[f32]) -> HashMap<TensorId, TensorId> {
         let shape = self.graph.shape(of).clone();
         let seed = self.floats("gradient from above", shape, seed);
-        gradients(&mut self.graph, of, Some(seed)).unwrap()
+        gradients(&mut self.graph, of, Seed::Tensor(seed)).unwrap()
     }
 
-    pub fn plan(&self, target: Target, largest: Sizes, outputs: &[TensorId]) -> Plan {
+    pub fn plan(&self, target: Abilities, largest: Sizes, outputs: &[TensorId]) -> Plan {
         Plan::new(&self.graph, target, largest, outputs).unwrap()
     }
 
     /// The shaders that the target runs, in order.
-    pub fn shaders(&self, target: Target) -> Vec<&'static str> {
+    pub fn shaders(&self, target: Abilities) -> Vec<&'static str> {
         shaders(&self.plan(target, self.sizes, &[]))
     }
 
@@ -212,39 +222,33 @@ impl Trial {
     pub fn run_words(
         &self,
         session: &mut Session,
-        target: Target,
+        target: Abilities,
         outputs: &[TensorId],
     ) -> Vec<Vec<u32>> {
         let plan = self.plan(target, self.sizes, outputs);
-        let mut executor = Executor::new(session, plan).unwrap_or_else(|why| panic!("{why}"));
-        self.step(session, &mut executor, outputs)
+        let mut program = Program::new(session, plan, 1).unwrap_or_else(|why| panic!("{why}"));
+        self.step(session, &mut program)
     }
 
     /// The values of the outputs after one step.
     pub fn run(
         &self,
         session: &mut Session,
-        target: Target,
+        target: Abilities,
         outputs: &[TensorId],
     ) -> Vec<Vec<f32>> {
         let words = self.run_words(session, target, outputs);
         words.into_iter().map(|words| words.into_iter().map(f32::from_bits).collect()).collect()
     }
 
-    /// One step of an executor of this computation.
-    pub fn step(
-        &self,
-        session: &Session,
-        executor: &mut Executor,
-        outputs: &[TensorId],
-    ) -> Vec<Vec<u32>> {
+    /// One step of a program of this computation: its outputs.
+    pub fn step(&self, session: &Session, program: &mut Program) -> Vec<Vec<u32>> {
         let inputs: Vec<(TensorId, &[u32])> =
             self.inputs.iter().map(|(id, words)| (*id, words.as_slice())).collect();
-        let count = |id: &TensorId| self.graph.shape(*id).elements().at(&self.sizes) as usize;
-        let outputs: Vec<(TensorId, usize)> = outputs.iter().map(|id| (*id, count(id))).collect();
-        executor
-            .run(session, self.sizes, self.scalars, &inputs, &outputs)
-            .and_then(|pending| pending.wait(session))
+        let step = Step { sizes: self.sizes, scalars: self.scalars, inputs: &inputs };
+        program
+            .run(session, &step)
+            .and_then(|pending| pending.wait(&session.device))
             .unwrap_or_else(|why| panic!("{why}"))
     }
 }
