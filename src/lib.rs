@@ -19,4 +19,5 @@ pub mod random;
 pub mod report;
 pub mod sparsity;
 pub mod study;
+pub mod timing;
 pub mod train;

@@ -11,10 +11,11 @@ mod recompute;
 mod session;
 mod store;
 
+pub use crate::timing::Timing;
 pub use grad::{Seed, gradients};
 pub use ir::{Graph, Kind, Lowering, Pass, Shape};
 pub use plan::Plan;
 pub use planned::{Place, Planned};
-pub use program::{Program, Step, Timing};
+pub use program::{Program, Step};
 pub use session::Session;
 pub use store::{Role, Store};

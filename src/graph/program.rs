@@ -9,6 +9,7 @@ use crate::gpu::{
     Texture, Timestamps,
 };
 use crate::kernels::{Command, Grid, Scalars, Sizes, TensorId};
+use crate::timing::Timing;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -37,25 +38,6 @@ pub struct Step<'a> {
     pub scalars: Scalars,
     /// The words of each input.
     pub inputs: &'a [(TensorId, &'a [u32])],
-}
-
-/// What a launch took.
-#[derive(Debug, Clone, Copy)]
-pub struct Timing {
-    /// The op that it belongs to.
-    pub op: &'static str,
-    /// The shader.
-    pub kernel: &'static str,
-    /// Seconds from the step's first launch to this one.
-    pub begin: f64,
-    /// Seconds that it took.
-    pub seconds: f64,
-    /// Seconds from the end of the launch before: copies to textures, clears, and waiting.
-    pub before: f64,
-    /// Floating-point operations, where they are what the time goes into.
-    pub operations: u64,
-    /// Bytes that it cannot but move.
-    pub bytes: u64,
 }
 
 /// Operations after which a submission is closed and the next begun, so that a slow device does not

@@ -1,6 +1,6 @@
 //! The kernels of a step: a table of where the time went, and a timeline.
 
-use crate::graph::Timing;
+use crate::timing::Timing;
 use serde::Serialize;
 use serde_json::json;
 use std::fmt::Write;
