@@ -62,6 +62,17 @@ pub fn write_parts(
     })
 }
 
+/// Writes a value as indented JSON, as [`write`] does.
+///
+/// # Errors
+/// Names the path and the operating system's reason.
+pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value)
+        .map_err(|why| Error::internal(format!("{}: {why}", path.display())))?;
+    text.push('\n');
+    write(path, text.as_bytes())
+}
+
 /// Takes the lock of a directory, which is the operating system's: it ends with the process. `None` where
 /// another process has it. Where the file system knows no locks, nothing is locked.
 ///

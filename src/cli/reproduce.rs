@@ -1,15 +1,15 @@
 //! `crisp reproduce`: the paper's comparison, with several seeds and what can be said from them.
 
-use super::progress::{self, Progress};
+use super::progress::{Progress, duration};
 use super::recipe::{Chosen, Own, Recipe, Subset, choose};
 use super::train::{STOP, stop_on_interrupt};
 use super::{Common, note, open, print, print_json, source};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::report::page::Table;
 use crate::sparsity::Policy;
 use crate::study::{self, Analysis, Collected, Configuration, Resources, Shard, Study, StudyEvent};
 use crate::train::{Overrides, Settings};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -54,26 +54,12 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
-    let json = arguments.json;
     if let Some(shards) = &arguments.collect {
-        let root = match (&arguments.recipe.output, shards.as_slice()) {
-            (Some(root), _) => root.clone(),
-            (None, [one]) => one.clone(),
-            (None, _) => {
-                return Err(Error::usage("--collect of several directories needs an --output"));
-            }
-        };
-        let others: Vec<PathBuf> = shards.iter().filter(|shard| **shard != root).cloned().collect();
-        study::merge(&others, &root)?;
-        return report(&root, &Collected::read(&root)?, json);
+        return collect(shards, arguments.recipe.output.as_deref(), arguments.json);
     }
-    let (study, root, fallback) = plan(arguments.recipe.clone(), &arguments)?;
-    // Said now, rather than after the runs before it: a policy for a layer that the model lacks.
-    let layers = source::model(&study.model, arguments.first_seed)?.config.encoder.layers;
-    for configuration in &study.configurations {
-        configuration.sparsity.for_layers(layers)?;
-    }
-    let study = study.join(&root)?;
+    let Planned { study, root, fallback } = plan(&arguments)?;
+    check_layers(&study)?;
+    let study = study.join(&root, &mut say_waiting)?;
     note(&format!(
         "{} configurations of {} seeds in {}",
         study.configurations.len(),
@@ -81,6 +67,50 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         root.display()
     ));
     stop_on_interrupt()?;
+    sweep(&study, &root, &arguments, common)?;
+    let collected = Collected::read(&root)?;
+    if collected.runs.is_empty() {
+        note("no run of the study is done yet, so there is nothing to report");
+    } else {
+        report(&root, &collected, arguments.json)?;
+    }
+    check_diverged(&collected)?;
+    match fallback {
+        Some(text) if !arguments.json => print(&text),
+        _ => Ok(()),
+    }
+}
+
+/// Runs nothing: brings the records of several directories together, and reports them.
+fn collect(shards: &[PathBuf], output: Option<&Path>, json: bool) -> Result<()> {
+    let root = match (output, shards) {
+        (Some(root), _) => root,
+        (None, [one]) => one,
+        (None, _) => {
+            return Err(Error::usage("--collect of several directories needs an --output"));
+        }
+    };
+    let others: Vec<PathBuf> = shards.iter().filter(|shard| *shard != root).cloned().collect();
+    study::merge(&others, root, &mut say_waiting)?;
+    report(root, &Collected::read(root)?, json)
+}
+
+fn say_waiting(root: &Path) {
+    note(&format!("{}: another process is adding to this study; waiting for it", root.display()));
+}
+
+/// Says now, rather than after the runs before it, that a policy is for a layer that the model lacks.
+fn check_layers(study: &Study) -> Result<()> {
+    let seed = study.seeds.first().copied().unwrap_or_default();
+    let layers = source::model(&study.model, seed)?.config.encoder.layers;
+    for configuration in &study.configurations {
+        configuration.sparsity.for_layers(layers)?;
+    }
+    Ok(())
+}
+
+/// Runs what is left of the study, and says how it goes on.
+fn sweep(study: &Study, root: &Path, arguments: &Arguments, common: &Common) -> Result<()> {
     let resources = Resources {
         open: &|| open(common),
         load: &|seed| {
@@ -92,63 +122,70 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         show: &arguments.show,
         stop: &STOP,
     };
-    let mut shown = Progress::new();
+    let mut progress = Progress::new();
     let shard = arguments.shard.unwrap_or(Shard::WHOLE);
-    let mut tell = |event: StudyEvent<'_>| match event {
-        StudyEvent::Begun(run, number, of) => {
-            shown = Progress::new();
-            note(&format!("run {number} of {of}: {}", run.name));
+    let mut show = |event: StudyEvent<'_>| show(&mut progress, event);
+    let ran = study::run(study, root, shard, arguments.keep_models, &resources, &mut show);
+    progress.finish();
+    ran.map_err(|error| match error.kind() {
+        Kind::Interrupted => {
+            error.remedy("The same command goes on where it was, and repeats no run that is done.")
+        }
+        _ => error,
+    })
+}
+
+/// What happens in a sweep, for the person at the terminal.
+fn show(progress: &mut Progress, event: StudyEvent<'_>) {
+    match event {
+        StudyEvent::Begun(run, number, count) => {
+            *progress = Progress::new();
+            note(&format!("run {number} of {count}: {}", run.name));
         }
         StudyEvent::Done(run) => note(&format!("{}: done before", run.name)),
         StudyEvent::Busy(run) => note(&format!("{}: another process is at it", run.name)),
         StudyEvent::Diverged(run, why) => {
-            shown.finish();
+            progress.finish();
             note(&format!("{}: {why}", run.name));
         }
-        StudyEvent::In(event) => shown.show(event),
+        StudyEvent::In(event) => progress.show(event),
         StudyEvent::Ended(run, record) => {
-            shown.finish();
+            progress.finish();
             if let Some(result) = &record.result {
                 note(&format!(
                     "{}: accuracy {:.4}, loss {:.4}, in {}",
                     run.name,
                     result.eval_accuracy,
                     result.eval_loss,
-                    progress::duration(result.seconds)
+                    duration(result.seconds)
                 ));
             }
         }
-    };
-    let keep = arguments.keep_models;
-    let ran = study::run(&study, &root, shard, keep, &resources, &mut tell);
-    shown.finish();
-    ran.map_err(|error| match error.kind() {
-        crate::error::Kind::Interrupted => {
-            error.remedy("The same command goes on where it was, and repeats no run that is done.")
-        }
-        _ => error,
-    })?;
-    let collected = Collected::read(&root)?;
-    match collected.runs.is_empty() {
-        true => note("no run of the study is done yet, so there is nothing to report"),
-        false => report(&root, &collected, json)?,
-    }
-    if !collected.diverged.is_empty() {
-        let names: Vec<&str> = collected.diverged.iter().map(|run| run.name.as_str()).collect();
-        return Err(Error::diverged(format!("these runs have diverged: {}", names.join(", ")))
-            .remedy(
-                "Remove their directories to try them again; a lower --learning-rate needs another --output.",
-            ));
-    }
-    match fallback {
-        Some(text) if !json => print(&text),
-        _ => Ok(()),
     }
 }
 
-/// The study that the flags describe, and where it goes.
-fn plan(recipe: Recipe, arguments: &Arguments) -> Result<(Study, PathBuf, Option<String>)> {
-    let given = recipe.given(Overrides::default())?;
+/// Ends with an error where runs have diverged: the report is about the others.
+fn check_diverged(collected: &Collected) -> Result<()> {
+    if collected.diverged.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = collected.diverged.iter().map(|run| run.name.as_str()).collect();
+    Err(Error::diverged(format!("these runs have diverged: {}", names.join(", "))).remedy(
+        "Remove their directories to try them again; a lower --learning-rate needs another --output.",
+    ))
+}
+
+/// The study that the flags describe.
+struct Planned {
+    study: Study,
+    /// Where it goes.
+    root: PathBuf,
+    /// What to say with the result where the paper's task could not be had.
+    fallback: Option<String>,
+}
+
+fn plan(arguments: &Arguments) -> Result<Planned> {
+    let given = arguments.recipe.clone().given(Overrides::default())?;
     for setting in Settings::ALL.iter().filter(|setting| Own::holds(setting.name)) {
         if given.overrides.has(setting) {
             return Err(Error::usage(format!(
@@ -160,58 +197,13 @@ fn plan(recipe: Recipe, arguments: &Arguments) -> Result<(Study, PathBuf, Option
     }
     let Chosen { model, data, given, recipe, fallback } = choose(given);
     let settings = given.overrides.over(recipe)?;
-    let mut configurations = vec![Configuration::of(&Policy::dense())];
-    let mut add = |configuration: Configuration| {
-        if !configurations.contains(&configuration) {
-            configurations.push(configuration);
-        }
-    };
-    let (rule, options) = match arguments.rule.split_once(',') {
-        Some((rule, options)) => (rule, format!(",{options}")),
-        None => (arguments.rule.as_str(), String::new()),
-    };
-    for level in &arguments.levels {
-        let policy = format!("{rule}:{}{options}", level.trim()).parse();
-        add(Configuration::of(&policy.map_err(|why: Error| why.at("--rule with --levels"))?));
-    }
-    for policy in &arguments.also {
-        add(Configuration::of(&policy.parse()?));
-    }
-    for control in &arguments.control {
-        match control.split_once(':') {
-            None if control == "random" => {
-                // As many keys as the level keeps; of blocks, that share of the keys.
-                let options: String = options
-                    .split(',')
-                    .filter(|option| !option.is_empty() && !option.starts_with("block="))
-                    .map(|option| format!(",{option}"))
-                    .collect();
-                for level in &arguments.levels {
-                    add(Configuration::of(&format!("random:{}{options}", level.trim()).parse()?));
-                }
-            }
-            Some(("attention-dropout", probability)) => {
-                let probability: f32 = probability
-                    .parse()
-                    .ok()
-                    .filter(|probability| (0.0..1.0).contains(probability))
-                    .ok_or_else(|| {
-                        Error::usage(format!("--control {control}: no probability in [0, 1)"))
-                    })?;
-                add(Configuration::attention_dropout(probability));
-            }
-            _ => {
-                return Err(Error::usage(format!("--control {control}: there is no such control"))
-                    .remedy("It is `random` or `attention-dropout:0.3`."));
-            }
-        }
-    }
+    let configurations = configurations(arguments)?;
     let last = arguments
         .first_seed
         .checked_add(arguments.seeds - 1)
         .ok_or_else(|| Error::usage(format!("--first-seed {}: too large", arguments.first_seed)))?;
-    let output = given.output.unwrap_or_else(|| {
-        let model = std::path::Path::new(&model).file_name().unwrap_or_default();
+    let root = given.output.unwrap_or_else(|| {
+        let model = Path::new(&model).file_name().unwrap_or_default();
         PathBuf::from("studies").join(model)
     });
     let study = Study {
@@ -222,11 +214,69 @@ fn plan(recipe: Recipe, arguments: &Arguments) -> Result<(Study, PathBuf, Option
         configurations,
         seeds: (arguments.first_seed..=last).collect(),
     };
-    Ok((study, output, fallback))
+    Ok(Planned { study, root, fallback })
+}
+
+/// Dense attention, the levels, the other policies and the controls, each once.
+fn configurations(arguments: &Arguments) -> Result<Vec<Configuration>> {
+    let (rule, options) = match arguments.rule.split_once(',') {
+        Some((rule, options)) => (rule, format!(",{options}")),
+        None => (arguments.rule.as_str(), String::new()),
+    };
+    let mut all = vec![Configuration::of(&Policy::dense())];
+    for level in &arguments.levels {
+        let policy = format!("{rule}:{}{options}", level.trim()).parse();
+        let policy = policy.map_err(|why: Error| why.at("--rule with --levels"))?;
+        all.push(Configuration::of(&policy));
+    }
+    for policy in &arguments.also {
+        all.push(Configuration::of(&policy.parse()?));
+    }
+    for control in &arguments.control {
+        match control.split_once(':') {
+            None if control == "random" => all.extend(random(&arguments.levels, &options)?),
+            Some(("attention-dropout", probability)) => {
+                all.push(attention_dropout(control, probability)?);
+            }
+            _ => {
+                return Err(Error::usage(format!("--control {control}: there is no such control"))
+                    .remedy("It is `random` or `attention-dropout:0.3`."));
+            }
+        }
+    }
+    let mut distinct: Vec<Configuration> = Vec::new();
+    for configuration in all {
+        if !distinct.contains(&configuration) {
+            distinct.push(configuration);
+        }
+    }
+    Ok(distinct)
+}
+
+/// Random keys, as many as each level keeps; of blocks, that share of the keys.
+fn random(levels: &[String], options: &str) -> Result<Vec<Configuration>> {
+    let options: String = options
+        .split(',')
+        .filter(|option| !option.is_empty() && !option.starts_with("block="))
+        .map(|option| format!(",{option}"))
+        .collect();
+    levels
+        .iter()
+        .map(|level| Ok(Configuration::of(&format!("random:{}{options}", level.trim()).parse()?)))
+        .collect()
+}
+
+/// Dense attention with a dropout of its own.
+fn attention_dropout(control: &str, probability: &str) -> Result<Configuration> {
+    let parsed: Option<f32> = probability.parse().ok();
+    let probability = parsed
+        .filter(|probability| (0.0..1.0).contains(probability))
+        .ok_or_else(|| Error::usage(format!("--control {control}: no probability in [0, 1)")))?;
+    Ok(Configuration::attention_dropout(probability))
 }
 
 /// Writes the report of what is done, and prints its table and verdicts.
-fn report(root: &std::path::Path, collected: &Collected, json: bool) -> Result<()> {
+fn report(root: &Path, collected: &Collected, json: bool) -> Result<()> {
     let analysis = Analysis::of(collected)?;
     let written = study::write(root, collected, &analysis)?;
     if json {

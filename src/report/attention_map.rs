@@ -1,6 +1,6 @@
 //! A picture of what one attention head looked at, and of what its mask left out.
 
-use super::chart::{open, put, px, shorten, width_of};
+use super::chart::svg::{SMALL, Svg, px, shorten, width_of};
 use super::page::escape;
 use std::fmt::Write;
 
@@ -31,15 +31,6 @@ pub struct AttentionMap<'a> {
 }
 
 impl AttentionMap<'_> {
-    /// The map: large with its tokens, or small without.
-    ///
-    /// A kept pair is shaded, by the square root of its weight, so that small weights can be told
-    /// apart, and even one of weight 0 lightly; the same shade is the same weight in every map. A pair
-    /// that was not kept is left as paper, with a dot where there is room.
-    pub fn svg(&self, labelled: bool) -> String {
-        if labelled { self.large() } else { self.thumbnail() }
-    }
-
     /// What the map shows and how to read it, for its caption.
     pub fn caption(&self) -> String {
         let all = self.tokens.len();
@@ -77,19 +68,28 @@ impl AttentionMap<'_> {
         shade(weight.copied().unwrap_or(0.0))
     }
 
-    fn thumbnail(&self) -> String {
+    /// The map without its tokens.
+    ///
+    /// A kept pair is shaded, by the square root of its weight, so that small weights can be told
+    /// apart, and even one of weight 0 lightly; the same shade is the same weight in every map. A pair
+    /// that was not kept is left as paper, with a dot where there is room.
+    pub fn thumbnail(&self) -> String {
         let shown = self.shown();
-        let mut svg = open("thumb", (THUMB, THUMB), "Attention map", &self.caption());
+        let mut svg = Svg::default();
         // Within the picture by half the width of the frame's line.
         let side = THUMB - 2.0;
-        let _ =
-            write!(svg, "<g transform=\"translate(1 1) scale({})\">", side / shown.max(1) as f64);
-        svg.push_str(&self.cells(shown <= DOTTED));
-        let _ = writeln!(svg, "<path class=\"frame\" d=\"{}\"/></g></svg>", square(shown));
-        svg
+        svg.put(format_args!(
+            "<g transform=\"translate(1 1) scale({})\">{}",
+            side / shown.max(1) as f64,
+            self.cells(shown <= DOTTED)
+        ));
+        svg.path("frame", &square(shown));
+        svg.put(format_args!("</g>"));
+        svg.finish("thumb", (THUMB, THUMB), "Attention map", &self.caption())
     }
 
-    fn large(&self) -> String {
+    /// The map with its tokens and a key to its shades, which are those of [`Self::thumbnail`].
+    pub fn svg(&self) -> String {
         let shown = self.shown();
         // Letters become smaller with the cells, down to what can just be read.
         let cell = (560.0 / shown.max(1) as f64).clamp(10.0, 24.0);
@@ -100,38 +100,37 @@ impl AttentionMap<'_> {
         let side = cell * shown as f64;
         // The labels of columns lean to the right by a third of a right angle.
         let (lean, rise) = (longest * 0.5, longest * 0.87);
-        let left = longest.max(width_of(CORNER, 12.0)) + 8.0;
+        let left = longest.max(width_of(CORNER, SMALL)) + 8.0;
         let top = rise.max(20.0) + 16.0;
-        let key = self.key(left);
-        let width = (left + side + lean.max(12.0)).max(key.1);
+        let (key, key_end) = self.key(left);
+        let width = (left + side + lean.max(12.0)).max(key_end);
         let height = top + side + 40.0;
-        let mut svg = open("map", (width, height), "Attention map", &self.caption());
-        let _ = write!(svg, "<g style=\"font-size:{}px\">", px(font));
+        let mut svg = Svg::default();
+        svg.put(format_args!("<g style=\"font-size:{}px\">", px(font)));
         for (index, (label, token)) in labels.iter().zip(self.tokens).enumerate() {
             let middle = (index as f64 + 0.5) * cell;
-            let at = (left - 7.0, top + middle + font * 0.35);
-            put(&mut svg, at, "e", token, (font, LABEL));
-            let _ = write!(
-                svg,
+            svg.text((left - 7.0, top + middle + font * 0.35), "e", token, font, LABEL);
+            svg.put(format_args!(
                 "<text transform=\"translate({} {})rotate(-60)\">{}</text>",
                 px(left + middle + font * 0.3),
                 px(top - 6.0),
                 escape(label)
-            );
+            ));
         }
-        svg.push_str("</g>");
-        put(&mut svg, (left - 7.0, top - 6.0), "small e", CORNER, (12.0, left));
-        let _ = write!(
-            svg,
-            "<g transform=\"translate({} {})scale({cell})\">{}<path class=\"frame\" d=\"{}\"/></g>",
+        svg.put(format_args!("</g>"));
+        svg.text((left - 7.0, top - 6.0), "small e", CORNER, SMALL, left);
+        svg.put(format_args!(
+            "<g transform=\"translate({} {})scale({cell})\">{}",
             px(left),
             px(top),
-            self.cells(true),
-            square(shown)
-        );
-        let _ =
-            write!(svg, "<g transform=\"translate(0 {})\">{}</g>", px(top + side + 14.0), key.0);
-        svg + "</svg>\n"
+            self.cells(true)
+        ));
+        svg.path("frame", &square(shown));
+        svg.put(format_args!(
+            "</g><g transform=\"translate(0 {})\">{key}</g>",
+            px(top + side + 14.0)
+        ));
+        svg.finish("map", (width, height), "Attention map", &self.caption())
     }
 
     /// The cells, one unit wide and high.
@@ -168,31 +167,29 @@ impl AttentionMap<'_> {
 
     /// The key to the shades, and its right end.
     fn key(&self, left: f64) -> (String, f64) {
-        let mut key = String::new();
+        let mut key = Svg::default();
         let mut x = left;
-        put(&mut key, (x - 7.0, 14.0), "small e", "weight", (12.0, 100.0));
+        key.text((x - 7.0, 14.0), "small e", "weight", SMALL, 100.0);
         for (weight, label) in [(0.0, "0"), (0.01, ".01"), (0.1, ".1"), (0.3, ".3"), (1.0, "1")] {
-            let _ = write!(
-                key,
+            key.put(format_args!(
                 "<g transform=\"translate({} 3)scale(14)\">{}d=\"M0 .5h1\"/></g>",
                 px(x),
                 shade_path(shade(weight))
-            );
-            put(&mut key, (x + 19.0, 14.0), "small", label, (12.0, 100.0));
-            x += 19.0 + width_of(label, 12.0) + 12.0;
+            ));
+            key.text((x + 19.0, 14.0), "small", label, SMALL, 100.0);
+            x += 19.0 + width_of(label, SMALL) + 12.0;
         }
         if self.kept.is_some() {
-            let _ = write!(
-                key,
+            key.put(format_args!(
                 "<g transform=\"translate({} 3)scale(14)\"><path class=\"dropped\" d=\"M.5 .5h.01\"/>\
                  <path class=\"frame\" d=\"M0 0h1v1h-1z\"/></g>",
                 px(x)
-            );
+            ));
             let text = "not kept";
-            put(&mut key, (x + 20.0, 14.0), "small", text, (12.0, 100.0));
-            x += 20.0 + width_of(text, 12.0);
+            key.text((x + 20.0, 14.0), "small", text, SMALL, 100.0);
+            x += 20.0 + width_of(text, SMALL);
         }
-        (key, x + 2.0)
+        (key.into_body(), x + 2.0)
     }
 }
 
@@ -310,8 +307,8 @@ mod tests {
         let kept: Vec<bool> = noise(66).iter().map(|weight| *weight > 0.5).collect();
         for kept in [None, Some(&kept[..])] {
             let map = AttentionMap { tokens: &tokens, weights: &weights, kept };
-            assert!(map.svg(false).len() < 32_000, "{}", map.svg(false).len());
-            assert!(map.svg(true).len() < 48_000, "{}", map.svg(true).len());
+            assert!(map.thumbnail().len() < 32_000, "{}", map.thumbnail().len());
+            assert!(map.svg().len() < 48_000, "{}", map.svg().len());
         }
     }
 
@@ -322,14 +319,14 @@ mod tests {
         let weights = noise(6);
         let kept = [true; 36];
         let map = AttentionMap { tokens: &tokens, weights: &weights, kept: Some(&kept) };
-        for svg in [map.svg(true), map.svg(false)] {
+        for svg in [map.svg(), map.thumbnail()] {
             check(&svg);
             check(&standalone(&svg));
             assert!(!svg.contains("xmlns"));
         }
-        assert!(map.svg(true).contains(">[CLS]<") && map.svg(true).contains("…"));
-        assert!(!map.svg(false).contains("[CLS]"));
-        assert!(map.svg(false).contains("class=\"fig thumb\""));
+        assert!(map.svg().contains(">[CLS]<") && map.svg().contains("…"));
+        assert!(!map.thumbnail().contains("[CLS]"));
+        assert!(map.thumbnail().contains("class=\"fig thumb\""));
         assert!(map.caption().contains("36 of 36 pairs (100%)"));
     }
 
@@ -343,8 +340,7 @@ mod tests {
                 (noise(count), vec![false; count * count]),
             ] {
                 let map = AttentionMap { tokens: &tokens, weights: &weights, kept: Some(&kept) };
-                for labelled in [false, true] {
-                    let svg = map.svg(labelled);
+                for svg in [map.thumbnail(), map.svg()] {
                     check(&svg);
                     assert!(!svg.contains("NaN") && !svg.contains("inf"));
                 }
@@ -361,7 +357,7 @@ mod tests {
         let map = AttentionMap { tokens: &tokens, weights: &weights, kept: None };
         assert!(map.caption().contains("first 128 of 300 tokens"));
         assert_eq!(read(&map.cells(true), 128).last(), Some(&SHADES));
-        let svg = map.svg(true);
+        let svg = map.svg();
         check(&svg);
         assert!(svg.contains(">word127<") && !svg.contains(">word128<"));
     }

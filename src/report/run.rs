@@ -1,30 +1,14 @@
-//! The page of one run, and the parts that the page of a study has in common with it.
+//! The page of one run, and that of `predict --attention`.
 
-use super::attention_map::AttentionMap;
 use super::chart::{LineChart, Series};
 use super::page::{Page, Table};
-use crate::engine::{AttentionPairs, HeadLook, Inspection, Look};
+use super::parts::{
+    adapter_name, attention_map, curve, heads_figures, layers_figures, operations_table,
+    record_pairs, sparsity_table,
+};
+use crate::engine::{HeadLook, Inspection};
 use crate::error::Result;
-use crate::train::{Curves, RunDirectory, RunRecord};
-use serde_json::Value;
-
-/// Points of a smoothed curve.
-const POINTS: usize = 60;
-
-/// A curve in so few points that it can be read: each is the mean of as many consecutive values, and stands
-/// at their mean x.
-pub fn curve(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let per = points.len().div_ceil(POINTS).max(1);
-    points
-        .chunks(per)
-        .map(|chunk| {
-            let count = chunk.len() as f64;
-            let sum =
-                chunk.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
-            (sum.0 / count, sum.1 / count)
-        })
-        .collect()
-}
+use crate::train::{Curves, EvaluationLine, RunDirectory, RunRecord, RunResult, StepLine};
 
 /// The page of a run, from what its directory holds.
 ///
@@ -33,126 +17,138 @@ pub fn curve(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 pub fn run_page(directory: &RunDirectory) -> Result<String> {
     let record = RunRecord::read(&directory.record())?;
     let curves = Curves::read(&directory.metrics())?;
-    let settings = &record.settings;
+    let attention = directory.attention();
+    let inspection = attention.exists().then(|| Inspection::read(&attention)).transpose()?;
     let mut page = Page::new(
-        format!("{}, {} attention", record.model, settings.sparsity),
+        format!("{}, {} attention", record.model, record.settings.sparsity),
         format!("One run of crisp {} on {}", record.crisp, adapter_name(&record.adapter)),
     );
     if let Some(result) = &record.result {
-        page.verdict(&format!(
-            "{:.2} % of {} validation sentences are classified right after {} steps (loss {:.4}).",
-            result.eval_accuracy * 100.0,
-            result.examples,
-            result.steps,
-            result.eval_loss,
-        ));
-        page.text(
-            "One run says little about a configuration: with another seed the accuracy would be another. \
-             The command “crisp reproduce” compares several seeds.",
-        );
-        let mut rows = vec![vec![
-            "validation".into(),
-            format!("{:.4}", result.eval_accuracy),
-            format!("{:.4}", result.eval_loss),
-            result.examples.to_string(),
-        ]];
-        rows.push(vec![
-            "training sentences".into(),
-            format!("{:.4}", result.training.accuracy),
-            format!("{:.4}", result.training.loss),
-            result.training.examples.to_string(),
-        ]);
-        rows.push(vec![
-            format!("best validation (step {})", result.best_step),
-            format!("{:.4}", result.best_accuracy),
-            String::new(),
-            result.examples.to_string(),
-        ]);
-        page.section("Result").table(&Table {
-            caption: "After the last step, without dropout. The best of the run was chosen by the \
-                      sentences that it is measured on."
-                .into(),
-            columns: ["", "accuracy", "loss", "sentences"].map(String::from).to_vec(),
-            rows,
-        });
+        add_result(&mut page, result);
     }
-    page.section("Training");
-    let steps: Vec<(f64, f64)> =
-        curves.steps.iter().map(|line| (f64::from(line.step), f64::from(line.loss))).collect();
-    let evaluated = |of: fn(&crate::train::EvaluationLine) -> f64| -> Vec<(f64, f64)> {
-        curves.evaluations.iter().map(|line| (f64::from(line.step), of(line))).collect()
-    };
-    let series = |name: &str, points| Series { name: name.into(), points, band: vec![] };
-    let loss = LineChart {
-        title: "Loss".into(),
-        x: "step".into(),
-        y: "cross-entropy".into(),
-        series: vec![
-            series("training", curve(&steps)),
-            series("validation", evaluated(|line| line.eval_loss)),
-        ],
-    };
-    let accuracy = LineChart {
-        title: "Validation accuracy".into(),
-        x: "step".into(),
-        y: "accuracy".into(),
-        series: vec![series("", evaluated(|line| line.eval_accuracy))],
-    };
-    page.figures(&[
-        (
-            loss.small_svg(),
-            "Training loss is the mean of consecutive batches, with dropout; validation without.",
-        ),
-        (accuracy.small_svg(), "Validation accuracy at each evaluation."),
-    ]);
-    let seconds: Vec<(f64, f64)> =
-        curves.steps.iter().map(|line| (f64::from(line.step), line.seconds)).collect();
-    let rate: Vec<(f64, f64)> = curves
-        .steps
-        .iter()
-        .map(|line| (f64::from(line.step), f64::from(line.learning_rate)))
-        .collect();
-    page.fold("Time and learning rate", |page| {
-        let small = |title: &str, y: &str, points| {
-            LineChart {
-                title: title.into(),
-                x: "step".into(),
-                y: y.into(),
-                series: vec![series("", points)],
-            }
-            .small_svg()
-        };
-        page.figures(&[
-            (small("Time of a step", "seconds", curve(&seconds)), "Means of consecutive steps."),
-            (small("Learning rate", "rate", curve(&rate)), ""),
-        ]);
-    });
+    add_curves(&mut page, &curves);
+    add_pace(&mut page, &curves);
     if let Some(result) = &record.result {
-        page.section("Attention: what was left out");
-        let per_step = |pairs: &AttentionPairs| -> Vec<[f64; 2]> {
-            let layers = pairs.operations(result.head_dim);
-            let steps = f64::from(result.steps.max(1));
-            layers.iter().map(|layer| layer.map(|of| of as f64 / steps)).collect()
-        };
-        page.table(&operations_table(&[(
-            settings.sparsity.to_string(),
-            per_step(&result.training_pairs),
-        )]));
-        SparsityTable(&result.evaluation_pairs.sparsity()).add(&mut page);
+        add_operations(&mut page, &record.settings.sparsity.to_string(), result);
     }
-    let attention = directory.attention();
-    if attention.exists() {
-        let inspection = Inspection::read(&attention)?;
-        page.section("Attention: where heads look");
-        for look in &inspection.sentences {
-            page.text(&format!("“{}”", look.tokens.join(" ")));
-            page.figures(&layers_figures(look));
-            page.fold("Every head", |page| heads_figures(page, look));
-        }
+    if let Some(inspection) = &inspection {
+        add_attention(&mut page, inspection);
     }
     page.section("Settings");
     page.pairs(&record_pairs(&record));
     Ok(page.finish())
+}
+
+/// What the run came to.
+fn add_result(page: &mut Page, result: &RunResult) {
+    page.verdict(&format!(
+        "{:.2} % of {} validation sentences are classified right after {} steps (loss {:.4}).",
+        result.eval_accuracy * 100.0,
+        result.examples,
+        result.steps,
+        result.eval_loss,
+    ));
+    page.text(
+        "One run says little about a configuration: with another seed the accuracy would be another. \
+         The command “crisp reproduce” compares several seeds.",
+    );
+    let row = |name: String, accuracy: f64, loss: String, sentences: usize| {
+        vec![name, format!("{accuracy:.4}"), loss, sentences.to_string()]
+    };
+    let loss = |loss: f64| format!("{loss:.4}");
+    let (accuracy, examples) = (result.eval_accuracy, result.examples);
+    let training = &result.training;
+    let best = format!("best validation (step {})", result.best_step);
+    let rows = vec![
+        row("validation".into(), accuracy, loss(result.eval_loss), examples),
+        row(
+            "training sentences".into(),
+            training.accuracy,
+            loss(training.loss),
+            training.examples,
+        ),
+        row(best, result.best_accuracy, String::new(), examples),
+    ];
+    page.section("Result").table(&Table {
+        caption: "After the last step, without dropout. The best of the run was chosen by the \
+                  sentences that it is measured on."
+            .into(),
+        columns: ["", "accuracy", "loss", "sentences"].map(String::from).to_vec(),
+        rows,
+    });
+}
+
+/// Loss and accuracy over the steps.
+fn add_curves(page: &mut Page, curves: &Curves) {
+    page.section("Training");
+    let evaluated = |value: fn(&EvaluationLine) -> f64| -> Vec<(f64, f64)> {
+        curves.evaluations.iter().map(|line| (f64::from(line.step), value(line))).collect()
+    };
+    let training = smooth(curves, |line| f64::from(line.loss));
+    let validation = evaluated(|line| line.eval_loss);
+    let loss = [("training", training), ("validation", validation)];
+    let loss = small_chart("Loss", "cross-entropy", loss.into());
+    let accuracy = vec![("", evaluated(|line| line.eval_accuracy))];
+    let accuracy = small_chart("Validation accuracy", "accuracy", accuracy);
+    page.figures(&[
+        (
+            loss,
+            "Training loss is the mean of consecutive batches, with dropout; validation without.",
+        ),
+        (accuracy, "Validation accuracy at each evaluation."),
+    ]);
+}
+
+/// Seconds of a step and learning rate over the steps, folded away.
+fn add_pace(page: &mut Page, curves: &Curves) {
+    let seconds = vec![("", smooth(curves, |line| line.seconds))];
+    let rate = vec![("", smooth(curves, |line| f64::from(line.learning_rate)))];
+    page.fold("Time and learning rate", |page| {
+        page.figures(&[
+            (small_chart("Time of a step", "seconds", seconds), "Means of consecutive steps."),
+            (small_chart("Learning rate", "rate", rate), ""),
+        ]);
+    });
+}
+
+/// Operations of attention, and the pairs that it left out.
+fn add_operations(page: &mut Page, sparsity: &str, result: &RunResult) {
+    page.section("Attention: what was left out");
+    let steps = f64::from(result.steps.max(1));
+    let layers = result.training_pairs.operations(result.head_dim);
+    let per_step =
+        layers.iter().map(|layer| layer.map(|operations| operations as f64 / steps)).collect();
+    page.table(&operations_table(&[(sparsity.to_owned(), per_step)]));
+    page.table(&sparsity_table(
+        &result.evaluation_pairs.sparsity(),
+        "Share of the pairs of query and key left out in the last evaluation.",
+    ));
+}
+
+/// Maps of attention for some sentences.
+fn add_attention(page: &mut Page, inspection: &Inspection) {
+    page.section("Attention: where heads look");
+    for look in &inspection.sentences {
+        page.text(&format!("“{}”", look.tokens.join(" ")));
+        page.figures(&layers_figures(look));
+        page.fold("Every head", |page| heads_figures(page, look));
+    }
+}
+
+/// Some value of the steps, smoothed, over the steps.
+fn smooth(curves: &Curves, value: fn(&StepLine) -> f64) -> Vec<(f64, f64)> {
+    let points: Vec<(f64, f64)> =
+        curves.steps.iter().map(|line| (f64::from(line.step), value(line))).collect();
+    curve(&points)
+}
+
+/// Lines over the steps, each with its name.
+fn small_chart(title: &str, y: &str, lines: Vec<(&str, Vec<(f64, f64)>)>) -> String {
+    let series = lines
+        .into_iter()
+        .map(|(name, points)| Series { name: name.into(), points, band: vec![] })
+        .collect();
+    LineChart { title: title.into(), x: "step".into(), y: y.into(), series }.small_svg()
 }
 
 /// The page of `predict --attention`: what each head kept of each sentence.
@@ -171,7 +167,7 @@ pub fn attention_page(model: &str, inspection: &Inspection, labels: &[(String, f
         page.figures(&layers_figures(look));
         if let Some(last) = look.heads.len().checked_sub(1) {
             let head = look.mean(last);
-            let svg = map(look, &head, true);
+            let svg = attention_map(look, &head, &head.mask()).svg();
             page.figure(
                 &svg,
                 &format!(
@@ -189,150 +185,8 @@ pub fn attention_page(model: &str, inspection: &Inspection, labels: &[(String, f
 
 /// `28`, or `19 to 28` where heads differ.
 fn kept_range(heads: &[HeadLook]) -> String {
-    let kept = heads.iter().map(|head| head.mask().iter().filter(|kept| **kept).count());
+    let counts = heads.iter().map(|head| head.mask().iter().filter(|kept| **kept).count());
     let (least, most) =
-        kept.fold((usize::MAX, 0), |(least, most), kept| (least.min(kept), most.max(kept)));
+        counts.fold((usize::MAX, 0), |(least, most), kept| (least.min(kept), most.max(kept)));
     if least == most { most.to_string() } else { format!("{} to {most}", least.min(most)) }
-}
-
-fn map(look: &Look, head: &HeadLook, labelled: bool) -> String {
-    let kept = head.mask();
-    // A dense head has nothing to mark.
-    let all = kept.iter().all(|kept| *kept);
-    let map = AttentionMap {
-        tokens: &look.tokens,
-        weights: &head.weights,
-        kept: (!all).then_some(kept.as_slice()),
-    };
-    map.svg(labelled)
-}
-
-/// A small map for each layer: the mean of its heads.
-pub fn layers_figures(look: &Look) -> Vec<(String, String)> {
-    let of = |layer: usize| (map(look, &look.mean(layer), false), format!("layer {layer}, mean"));
-    (0..look.heads.len()).map(of).collect()
-}
-
-/// A small map for each head, layer by layer.
-pub fn heads_figures(page: &mut Page, look: &Look) {
-    for (layer, heads) in look.heads.iter().enumerate() {
-        page.text(&format!("Layer {layer}"));
-        let of = |(number, head)| (map(look, head, false), format!("head {number}"));
-        let figures: Vec<(String, String)> = heads.iter().enumerate().map(of).collect();
-        page.figures(&figures);
-    }
-}
-
-/// Operations of attention in a training step, by layer, for each configuration.
-pub fn operations_table(configurations: &[(String, Vec<[f64; 2]>)]) -> Table {
-    let layers = configurations.iter().map(|(_, layers)| layers.len()).max().unwrap_or(0);
-    let mut columns = vec!["".to_owned()];
-    columns.extend((0..layers).map(|layer| format!("layer {layer}")));
-    columns.extend(["all layers", "dense", "saved"].map(String::from));
-    let giga = |operations: f64| format!("{:.4}", operations / 1e9);
-    let rows = configurations
-        .iter()
-        .map(|(name, of_layers)| {
-            let sum = |which: usize| of_layers.iter().map(|layer| layer[which]).sum::<f64>();
-            let mut row = vec![name.clone()];
-            row.extend(of_layers.iter().map(|layer| giga(layer[0])));
-            row.resize(1 + layers, String::new());
-            row.extend([giga(sum(0)), giga(sum(1))]);
-            row.push(format!("{:.1} %", 100.0 * (1.0 - sum(0) / sum(1).max(1.0))));
-            row
-        })
-        .collect();
-    Table {
-        caption: "GFLOP of attention (scores, softmax and values, without the projections) in a training \
-                  step, forward and backward, mean over the run: 14 operations for each pair of query and key \
-                  that counts and each component of a head."
-            .into(),
-        columns,
-        rows,
-    }
-}
-
-/// The share of pairs that each head left out, `[layers][heads]`.
-pub struct SparsityTable<'a>(pub &'a [Vec<f64>]);
-
-impl SparsityTable<'_> {
-    /// Adds it to a page: a row a layer; the heads apart where they differ.
-    pub fn add(&self, page: &mut Page) {
-        page.table(
-            &self.table("Share of the pairs of query and key left out in the last evaluation."),
-        );
-    }
-
-    /// The table.
-    pub fn table(&self, caption: &str) -> Table {
-        let percent = |share: &f64| format!("{:.1} %", 100.0 * share);
-        let uniform = self.0.iter().all(|heads| heads.iter().all(|head| *head == heads[0]));
-        let columns = match uniform {
-            true => vec![String::new(), "each head".into()],
-            false => {
-                let heads = self.0.iter().map(Vec::len).max().unwrap_or(0);
-                std::iter::once(String::new())
-                    .chain((0..heads).map(|head| format!("head {head}")))
-                    .collect()
-            }
-        };
-        let rows = self.0.iter().enumerate().map(|(layer, heads)| {
-            let shown = if uniform { &heads[..heads.len().min(1)] } else { heads.as_slice() };
-            std::iter::once(format!("layer {layer}")).chain(shown.iter().map(percent)).collect()
-        });
-        Table { caption: caption.into(), rows: rows.collect(), columns }
-    }
-}
-
-/// Name and driver of an adapter.
-pub fn adapter_name(adapter: &Value) -> String {
-    let of = |key: &str| adapter[key].as_str().unwrap_or_default().to_owned();
-    let parts = [of("name"), of("driver"), of("backend")];
-    let parts: Vec<&str> =
-        parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
-    parts.join(", ")
-}
-
-/// Everything that identifies a run, as names and values.
-pub fn record_pairs(record: &RunRecord) -> Vec<(String, String)> {
-    let mut pairs = vec![
-        ("crisp".into(), record.crisp.clone()),
-        ("model".into(), record.model.clone()),
-        ("adapter".into(), adapter_name(&record.adapter)),
-        ("kernels for".into(), record.shaders.clone()),
-    ];
-    for (name, data) in
-        [("training data", &record.data.train), ("validation data", &record.data.validation)]
-    {
-        pairs.push((name.into(), format!("{}, {} sentences", data.path.display(), data.examples)));
-        pairs.push((format!("{name}, SHA-256"), data.fingerprint.clone()));
-    }
-    for (name, value) in record.settings.pairs() {
-        pairs.push((name.replace('_', " "), value));
-    }
-    pairs
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_curve_of_many_points_is_their_means_and_one_of_few_itself() {
-        let points: Vec<(f64, f64)> = (0..600).map(|i| (f64::from(i), f64::from(i % 10))).collect();
-        let short = curve(&points);
-        assert_eq!(short.len(), 60);
-        assert_eq!(short[0], (4.5, 4.5));
-        assert_eq!(curve(&points[..7]), points[..7]);
-        assert!(curve(&[]).is_empty());
-    }
-
-    #[test]
-    fn heads_are_shown_apart_only_where_they_differ() {
-        let uniform = SparsityTable(&[vec![0.8; 3], vec![0.0; 3]]).table("");
-        assert_eq!(uniform.rows, [["layer 0", "80.0 %"], ["layer 1", "0.0 %"]]);
-        let apart = SparsityTable(&[vec![0.8, 0.75], vec![0.0; 2]]).table("");
-        assert_eq!(apart.columns.len(), 3);
-        assert_eq!(apart.rows[0], ["layer 0", "80.0 %", "75.0 %"]);
-    }
 }

@@ -1,10 +1,11 @@
 //! What the finished runs of a study say: means, paired differences, operations.
 
+use super::collected::{Collected, CollectedRun};
+use super::design::{Configuration, Run};
 use super::statistics::{
     Interval, PairedDifference, Summary, discordant, mcnemar, median, paired, summary,
     unseen_disagreement, verdict,
 };
-use super::sweep::{Collected, CollectedRun, Configuration, Run};
 use crate::engine::AttentionPairs;
 use crate::error::{Error, Result};
 use crate::train::RunResult;
@@ -55,7 +56,7 @@ pub struct ConfigurationResult {
     /// and what dense attention would take; by layer.
     pub step_operations: Vec<[f64; 2]>,
     /// Share of the pairs of query and key that was left out in training, over all heads.
-    pub training_sparsity: Option<f64>,
+    pub training_sparsity: f64,
     /// Likewise in the last evaluation, `[layers][heads]`.
     pub evaluation_sparsity: Vec<Vec<f64>>,
 }
@@ -116,42 +117,26 @@ impl Analysis {
     /// None is done; runs that were evaluated on different sentences.
     pub fn of(collected: &Collected) -> Result<Self> {
         let study = &collected.study;
-        let of = |configuration: usize| -> Vec<&CollectedRun> {
+        check_alike(&collected.runs)?;
+        let runs_of = |configuration: usize| -> Vec<&CollectedRun> {
             collected.runs.iter().filter(|run| run.run.configuration == configuration).collect()
         };
-        if let Some(first) = collected.runs.first() {
-            for other in &collected.runs {
-                let mut differences = other.record.other_origin(&first.record);
-                if other.predictions.len() != first.predictions.len() {
-                    differences.push("another number of predictions".into());
-                }
-                if !differences.is_empty() {
-                    return Err(Error::input(format!(
-                        "{} and {} cannot be compared: {}",
-                        first.run.name,
-                        other.run.name,
-                        differences.join("; ")
-                    ))
-                    .remedy("Remove the directory of the one that is wrong, and run it again."));
-                }
-            }
-        }
         let configurations: Vec<ConfigurationResult> = study
             .configurations
             .iter()
             .enumerate()
             .filter_map(|(number, configuration)| {
-                ConfigurationResult::of(configuration, &of(number))
+                ConfigurationResult::of(configuration, &runs_of(number))
             })
             .collect();
         if configurations.is_empty() {
             return Err(Error::input("no run of the study is done yet")
                 .remedy("Run `crisp reproduce` with the same --output first."));
         }
-        let baseline = of(0);
+        let baseline = runs_of(0);
         let comparisons = (1..study.configurations.len())
             .filter_map(|number| {
-                Comparison::of(&study.configurations[number].name, &baseline, &of(number))
+                Comparison::of(&study.configurations[number].name, &baseline, &runs_of(number))
             })
             .collect();
         let names = |runs: &[Run]| runs.iter().map(|run| run.name.clone()).collect();
@@ -165,12 +150,33 @@ impl Analysis {
     }
 }
 
+/// Refuses runs that were trained or evaluated on different sentences, or began with other weights.
+fn check_alike(runs: &[CollectedRun]) -> Result<()> {
+    let Some(first) = runs.first() else { return Ok(()) };
+    for other in runs {
+        let mut differences = other.record.other_origin(&first.record);
+        if other.predictions.len() != first.predictions.len() {
+            differences.push("another number of predictions".into());
+        }
+        if !differences.is_empty() {
+            return Err(Error::input(format!(
+                "{} and {} cannot be compared: {}",
+                first.run.name,
+                other.run.name,
+                differences.join("; ")
+            ))
+            .remedy("Remove the directory of the one that is wrong, and run it again."));
+        }
+    }
+    Ok(())
+}
+
 impl ConfigurationResult {
     fn of(configuration: &Configuration, runs: &[&CollectedRun]) -> Option<Self> {
         let results: Vec<&RunResult> =
             runs.iter().filter_map(|run| run.record.result.as_ref()).collect();
-        let over = |of: &dyn Fn(&RunResult) -> Option<f64>| {
-            let values: Vec<f64> = results.iter().filter_map(|result| of(result)).collect();
+        let over = |value: &dyn Fn(&RunResult) -> Option<f64>| {
+            let values: Vec<f64> = results.iter().filter_map(|result| value(result)).collect();
             summary(&values)
         };
         let mut training = AttentionPairs::default();
@@ -184,7 +190,7 @@ impl ConfigurationResult {
         let head_dim = results.first()?.head_dim;
         let operations = training.operations(head_dim);
         let medians: Vec<f64> = runs.iter().map(|run| median_step(run)).collect();
-        let kept: u64 = training.kept.iter().flatten().sum();
+        let counted: u64 = training.kept.iter().flatten().sum();
         let all = training.all * training.kept.iter().map(|heads| heads.len() as u64).sum::<u64>();
         Some(Self {
             configuration: configuration.clone(),
@@ -197,13 +203,17 @@ impl ConfigurationResult {
             attention_seconds: over(&|result| result.attention_seconds),
             step_operations: operations
                 .iter()
-                .map(|layer| layer.map(|of| of as f64 / steps.max(1.0)))
+                .map(|layer| layer.map(|operations| operations as f64 / steps.max(1.0)))
                 .collect(),
-            // Records of former versions have no pairs.
-            training_sparsity: (all > 0).then(|| 1.0 - kept as f64 / all as f64),
+            training_sparsity: 1.0 - counted as f64 / all as f64,
             evaluation_sparsity: evaluation.sparsity(),
         })
     }
+}
+
+/// Which sentences a run's model has right.
+fn right(run: &CollectedRun) -> Vec<bool> {
+    run.predictions.iter().map(|line| line.predicted == line.label as usize).collect()
 }
 
 fn median_step(run: &CollectedRun) -> f64 {
@@ -217,18 +227,15 @@ impl Comparison {
             let partner = baseline.iter().find(|run| run.run.seed == other.run.seed);
             pairs.extend(partner.map(|partner| (*partner, *other)));
         }
-        let right = |run: &CollectedRun| -> Vec<bool> {
-            run.predictions.iter().map(|line| line.predicted == line.label as usize).collect()
-        };
         let scores = |run: &CollectedRun| -> Vec<f64> {
             right(run).iter().map(|right| f64::from(u8::from(*right))).collect()
         };
         let losses = |run: &CollectedRun| -> Vec<f64> {
             run.predictions.iter().map(|line| line.loss).collect()
         };
-        let compare = |of: &dyn Fn(&CollectedRun) -> Vec<f64>| {
-            let first: Vec<Vec<f64>> = pairs.iter().map(|pair| of(pair.0)).collect();
-            let other: Vec<Vec<f64>> = pairs.iter().map(|pair| of(pair.1)).collect();
+        let compare = |values: &dyn Fn(&CollectedRun) -> Vec<f64>| {
+            let first: Vec<Vec<f64>> = pairs.iter().map(|pair| values(pair.0)).collect();
+            let other: Vec<Vec<f64>> = pairs.iter().map(|pair| values(pair.1)).collect();
             let scores = first.iter().map(Vec::len).sum::<usize>().max(1);
             let affordable = u32::try_from(ADDITIONS / scores).unwrap_or(RESAMPLES);
             paired(&first, &other, RESAMPLES.min(affordable).max(1000), SEED)

@@ -15,6 +15,7 @@ mod start;
 mod trainer;
 mod training_run;
 
+pub use crate::graph::Session;
 pub use batches::Batches;
 pub use job::{Job, Output, Start};
 pub use look::look;

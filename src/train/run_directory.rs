@@ -210,7 +210,7 @@ impl HeldDirectory {
     /// # Errors
     /// What the operating system refuses.
     pub fn write_record(&self, record: &RunRecord) -> Result<()> {
-        write_json(&self.record(), record)
+        files::write_json(&self.record(), record)
     }
 
     /// Empties what a former run left here.
@@ -241,7 +241,7 @@ impl HeldDirectory {
         drop(weights);
         let moments = moments(session, &parameters(&model.config))?;
         checkpoint::save(&beside.join(OPTIMIZER), &moments, &[])?;
-        write_json(&beside.join(PROGRESS), progress)?;
+        files::write_json(&beside.join(PROGRESS), progress)?;
         fs::rename(&beside, &place).map_err(|why| Error::io(&place, "rename to", &why))?;
         before.map_or(Ok(()), |before| remove(&before))
     }
@@ -334,13 +334,6 @@ fn moments(session: &Session, parameters: &[Parameter]) -> Result<Vec<(String, T
         }
     }
     Ok(tensors)
-}
-
-/// Writes a value as indented JSON.
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|why| unwritable(path, &why))?;
-    text.push('\n');
-    files::write(path, text.as_bytes())
 }
 
 /// A value of ours that is no JSON.

@@ -338,7 +338,8 @@ mod tests {
     #[test]
     #[ignore = "36,000 simulated experiments: a minute in release"]
     fn the_coverage_in_the_documentation() {
-        let documentation = include_str!("../../../docs/sparsity.md");
+        let documentation = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/sparsity.md");
+        let documentation = std::fs::read_to_string(documentation).unwrap();
         for seeds in [3, 5, 10] {
             for (gain, points, b, c, harder) in [
                 (0.0, 0.0, 0.0, 0.06, ""),
