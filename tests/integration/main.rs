@@ -6,6 +6,7 @@
 mod checkpoint;
 mod command_line;
 mod data;
+mod floors;
 mod hub;
 mod kernels;
 mod measuring;
