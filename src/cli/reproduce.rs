@@ -18,19 +18,21 @@ pub struct Arguments {
     /// Shares that are dropped, each a configuration beside dense.
     #[arg(long, value_name = "S,…", value_delimiter = ',', default_value = "0.2,0.5,0.8")]
     levels: Vec<String>,
-    /// What the levels are levels of: `topk`, `block-topk`, or either with options (`topk,over=128`).
+    /// What the levels are levels of: `topk`, `block-topk`, or either with options
+    /// (`topk,over=128`).
     #[arg(long, value_name = "RULE", default_value = "topk")]
     rule: String,
     /// Another policy to compare; may be given several times.
     #[arg(long, value_name = "S")]
     also: Vec<String>,
-    /// A control: `random` (keys drawn at random, as many as each level keeps; beside block-topk that share of the
-    /// keys) or `attention-dropout:P`
-    /// (dense, its weights dropped with that probability); may be given several times.
+    /// A control: `random` (keys drawn at random, as many as each level keeps; beside block-topk
+    /// that share of the keys) or `attention-dropout:P` (dense, its weights dropped with that
+    /// probability); may be given several times.
     #[arg(long, value_name = "C")]
     control: Vec<String>,
     /// Runs of each configuration.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 5,
+        value_parser = clap::value_parser!(u64).range(1..=10_000))]
     seeds: u64,
     /// The first seed; the others follow it.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -38,11 +40,12 @@ pub struct Arguments {
     /// Do only the I-th of N parts of the runs, so that several machines share a study.
     #[arg(long, value_name = "I/N", conflicts_with = "collect")]
     shard: Option<Shard>,
-    /// Run nothing: collect what these directories (of shards, or --output itself) hold, and report it.
+    /// Run nothing: collect what these directories (of shards, or --output itself) hold, and report
+    /// it.
     #[arg(long, value_name = "DIR", num_args = 0..)]
     collect: Option<Vec<PathBuf>>,
-    /// A sentence whose attention the report shows, instead of two of the validation set; may be given several
-    /// times.
+    /// A sentence whose attention the report shows, instead of two of the validation set; may be
+    /// given several times.
     #[arg(long, value_name = "TEXT")]
     show: Vec<String>,
     /// Keep each run's model (by default only its records are kept).
@@ -99,7 +102,8 @@ fn say_waiting(root: &Path) {
     note(&format!("{}: another process is adding to this study; waiting for it", root.display()));
 }
 
-/// Says now, rather than after the runs before it, that a policy is for a layer that the model lacks.
+/// Says now, rather than after the runs before it, that a policy is for a layer that the model
+/// lacks.
 fn check_layers(study: &Study) -> Result<()> {
     let seed = study.seeds.first().copied().unwrap_or_default();
     let layers = source::model(&study.model, seed)?.config.encoder.layers;
@@ -171,7 +175,8 @@ fn check_diverged(collected: &Collected) -> Result<()> {
     }
     let names: Vec<&str> = collected.diverged.iter().map(|run| run.name.as_str()).collect();
     Err(Error::diverged(format!("these runs have diverged: {}", names.join(", "))).remedy(
-        "Remove their directories to try them again; a lower --learning-rate needs another --output.",
+        "Remove their directories to try them again; a lower --learning-rate needs another \
+         --output.",
     ))
 }
 

@@ -24,7 +24,8 @@ const THUMB: f64 = 160.0;
 pub struct AttentionMap<'a> {
     /// The tokens.
     pub tokens: &'a [String],
-    /// `[tokens, tokens]`, a row for each query and a column for each key. What is missing counts as 0.
+    /// `[tokens, tokens]`, a row for each query and a column for each key. What is missing counts
+    /// as 0.
     pub weights: &'a [f32],
     /// Which of them the mask kept; all if `None`.
     pub kept: Option<&'a [bool]>,
@@ -35,8 +36,8 @@ impl AttentionMap<'_> {
     pub fn caption(&self) -> String {
         let all = self.tokens.len();
         let mut text = String::from(
-            "Each row is a query, each column a key; the stronger the shade, the more weight (by its \
-             square root).",
+            "Each row is a query, each column a key; the stronger the shade, the more weight (by \
+             its square root).",
         );
         if self.kept.is_some() {
             let shown = self.shown();
@@ -71,8 +72,8 @@ impl AttentionMap<'_> {
     /// The map without its tokens.
     ///
     /// A kept pair is shaded, by the square root of its weight, so that small weights can be told
-    /// apart, and even one of weight 0 lightly; the same shade is the same weight in every map. A pair
-    /// that was not kept is left as paper, with a dot where there is room.
+    /// apart, and even one of weight 0 lightly; the same shade is the same weight in every map. A
+    /// pair that was not kept is left as paper, with a dot where there is room.
     pub fn thumbnail(&self) -> String {
         let shown = self.shown();
         let mut svg = Svg::default();
@@ -136,8 +137,8 @@ impl AttentionMap<'_> {
     /// The cells, one unit wide and high.
     fn cells(&self, dots: bool) -> String {
         let shown = self.shown();
-        // Runs of cells of one shade are strokes from the cells' left; dots are a dashed stroke through
-        // the cells' middles. Each is placed relative to the end of the one before.
+        // Runs of cells of one shade are strokes from the cells' left; dots are a dashed stroke
+        // through the cells' middles. Each is placed relative to the end of the one before.
         let mut paths: Vec<Strokes> = (0..=SHADES).map(|_| Strokes::default()).collect();
         for query in 0..shown {
             let mut key = 0;
@@ -181,7 +182,8 @@ impl AttentionMap<'_> {
         }
         if self.kept.is_some() {
             key.put(format_args!(
-                "<g transform=\"translate({} 3)scale(14)\"><path class=\"dropped\" d=\"M.5 .5h.01\"/>\
+                "<g transform=\"translate({} 3)scale(14)\">\
+                 <path class=\"dropped\" d=\"M.5 .5h.01\"/>\
                  <path class=\"frame\" d=\"M0 0h1v1h-1z\"/></g>",
                 px(x)
             ));
@@ -206,8 +208,8 @@ impl Strokes {
         let drawn = if dots { length - 1 } else { length };
         let across = column as i64 - self.end.1 as i64;
         let down = row - self.end.0;
-        // The dashed stroke is a little longer than to its last dot, which would be lost to rounding,
-        // and a stroke of no length has no dots at all.
+        // The dashed stroke is a little longer than to its last dot, which would be lost to
+        // rounding, and a stroke of no length has no dots at all.
         let slack = if dots { ".01m-.01 0" } else { "" };
         let _ = write!(self.data, "m{across} {down}h{drawn}{slack}");
         self.end = (row, column + drawn);

@@ -1,4 +1,5 @@
-//! What people read: tables, timelines, plots and pages. Reads records of what was measured; runs nothing.
+//! What people read: tables, timelines, plots and pages. Reads records of what was measured; runs
+//! nothing.
 
 pub mod attention_map;
 pub mod chart;

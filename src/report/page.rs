@@ -11,8 +11,8 @@ const LONG_CELL: usize = 42;
 
 /// The text as it stands in HTML or SVG, between tags or in a quoted attribute.
 ///
-/// Characters that XML forbids become U+FFFD: tokens come from anywhere, and one such character would
-/// make an SVG file unreadable.
+/// Characters that XML forbids become U+FFFD: tokens come from anywhere, and one such character
+/// would make an SVG file unreadable.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -174,7 +174,8 @@ impl Page {
         self
     }
 
-    /// A figure: the SVG as it is, from [`super::chart`] or [`super::attention_map`], over its caption.
+    /// A figure: the SVG as it is, from [`super::chart`] or [`super::attention_map`], over its
+    /// caption.
     pub fn figure(&mut self, svg: &str, caption: &str) -> &mut Self {
         let caption = caption_html(caption);
         self.put(format_args!("<figure><div class=\"scroll\">{svg}</div>{caption}</figure>\n"))

@@ -9,8 +9,8 @@ use serde_json::Value;
 /// Points of a smoothed curve.
 const POINTS: usize = 60;
 
-/// A curve in so few points that it can be read: each is the mean of as many consecutive values, and stands
-/// at their mean x.
+/// A curve in so few points that it can be read: each is the mean of as many consecutive values,
+/// and stands at their mean x.
 pub fn curve(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let per = points.len().div_ceil(POINTS).max(1);
     points
@@ -75,17 +75,17 @@ pub fn operations_table(configurations: &[(String, Vec<[f64; 2]>)]) -> Table {
         })
         .collect();
     Table {
-        caption: "GFLOP of attention (scores, softmax and values, without the projections) in a training \
-                  step, forward and backward, mean over the run: 14 operations for each pair of query and key \
-                  that counts and each component of a head."
+        caption: "GFLOP of attention (scores, softmax and values, without the projections) in a \
+                  training step, forward and backward, mean over the run: 14 operations for each \
+                  pair of query and key that counts and each component of a head."
             .into(),
         columns,
         rows,
     }
 }
 
-/// The share of pairs that each head left out, `[layers][heads]`: a row a layer; the heads apart where
-/// they differ.
+/// The share of pairs that each head left out, `[layers][heads]`: a row a layer; the heads apart
+/// where they differ.
 pub fn sparsity_table(shares: &[Vec<f64>], caption: &str) -> Table {
     let percent = |share: &f64| format!("{:.1} %", 100.0 * share);
     let uniform = shares.iter().all(|heads| heads.iter().all(|head| *head == heads[0]));

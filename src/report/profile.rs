@@ -18,7 +18,8 @@ pub struct Row {
     pub seconds: f64,
     /// Their share of the step, 0 to 1; the step lasts from the first begin to the last end.
     pub share: f64,
-    /// Billions of floating-point operations per second, where operations are what the time goes into.
+    /// Billions of floating-point operations per second, where operations are what the time goes
+    /// into.
     pub gflops: Option<f64>,
     /// Billions of bytes per second, of those that the kernel cannot but move.
     pub gbytes: f64,
@@ -108,8 +109,8 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
-/// The launches in the format of `chrome://tracing` and ui.perfetto.dev ("complete" events, times in
-/// microseconds).
+/// The launches in the format of `chrome://tracing` and ui.perfetto.dev ("complete" events, times
+/// in microseconds).
 pub fn chrome_trace(timings: &[Timing]) -> String {
     let events: Vec<_> = timings
         .iter()

@@ -49,8 +49,8 @@ fn add_result(page: &mut Page, result: &RunResult) {
         result.eval_loss,
     ));
     page.text(
-        "One run says little about a configuration: with another seed the accuracy would be another. \
-         The command “crisp reproduce” compares several seeds.",
+        "One run says little about a configuration: with another seed the accuracy would be \
+         another. The command “crisp reproduce” compares several seeds.",
     );
     let row = |name: String, accuracy: f64, loss: String, sentences: usize| {
         vec![name, format!("{accuracy:.4}"), loss, sentences.to_string()]
@@ -61,12 +61,7 @@ fn add_result(page: &mut Page, result: &RunResult) {
     let best = format!("best validation (step {})", result.best_step);
     let rows = vec![
         row("validation".into(), accuracy, loss(result.eval_loss), examples),
-        row(
-            "training sentences".into(),
-            training.accuracy,
-            loss(training.loss),
-            training.examples,
-        ),
+        row("training sentences".into(), training.accuracy, loss(training.loss), training.examples),
         row(best, result.best_accuracy, String::new(), examples),
     ];
     page.section("Result").table(&Table {
@@ -156,8 +151,8 @@ pub fn attention_page(model: &str, inspection: &Inspection, labels: &[(String, f
     let mut page =
         Page::new("Where attention looks", format!("{model}, attention {}", inspection.sparsity));
     page.text(
-        "A row is a query, a column a key; the darker, the more weight the query gives the key. Pairs that \
-         the policy left out stay blank, with a dot.",
+        "A row is a query, a column a key; the darker, the more weight the query gives the key. \
+         Pairs that the policy left out stay blank, with a dot.",
     );
     for (number, look) in inspection.sentences.iter().enumerate() {
         page.section(&format!("“{}”", look.tokens.join(" ")));
@@ -171,8 +166,8 @@ pub fn attention_page(model: &str, inspection: &Inspection, labels: &[(String, f
             page.figure(
                 &svg,
                 &format!(
-                    "Layer {last}, mean of all heads; blank where none of them keeps the pair. Each head keeps \
-                     {} of {} pairs.",
+                    "Layer {last}, mean of all heads; blank where none of them keeps the pair. \
+                     Each head keeps {} of {} pairs.",
                     kept_range(&look.heads[last]),
                     look.len() * look.len()
                 ),

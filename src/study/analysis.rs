@@ -32,8 +32,8 @@ pub struct Analysis {
     pub diverged: Vec<String>,
 }
 
-/// One configuration over its seeds. All are of the model after the last step: the best of a run was
-/// chosen by the data that it would be judged on.
+/// One configuration over its seeds. All are of the model after the last step: the best of a run
+/// was chosen by the data that it would be judged on.
 #[derive(Debug, Clone, Serialize)]
 pub struct ConfigurationResult {
     /// Which it is.
@@ -52,8 +52,8 @@ pub struct ConfigurationResult {
     pub step_seconds: Summary,
     /// Seconds of attention in one training step, masks included, on the device.
     pub attention_seconds: Option<Summary>,
-    /// Operations of attention in a training step, forward and backward, mean over all steps: as computed,
-    /// and what dense attention would take; by layer.
+    /// Operations of attention in a training step, forward and backward, mean over all steps: as
+    /// computed, and what dense attention would take; by layer.
     pub step_operations: Vec<[f64; 2]>,
     /// Share of the pairs of query and key that was left out in training, over all heads.
     pub training_sparsity: f64,
@@ -92,8 +92,8 @@ pub struct Discordance {
 }
 
 impl Comparison {
-    /// The interval that the verdict rests on, in points of accuracy. It is never narrower than what examples
-    /// without any disagreement would leave open.
+    /// The interval that the verdict rests on, in points of accuracy. It is never narrower than
+    /// what examples without any disagreement would leave open.
     pub fn interval_points(&self) -> Option<Interval> {
         let interval = if self.seeds.len() > 1 {
             self.accuracy.over_both

@@ -125,9 +125,9 @@ impl Study {
         Ok(Some(study))
     }
 
-    /// Writes it to a directory, together with what a study that is there already compares: a sweep may
-    /// be given more seeds or configurations later. Calls `waiting` once if another process is adding
-    /// to it, and waits until that is done.
+    /// Writes it to a directory, together with what a study that is there already compares: a sweep
+    /// may be given more seeds or configurations later. Calls `waiting` once if another process is
+    /// adding to it, and waits until that is done.
     ///
     /// # Errors
     /// Another model, data or settings there.
@@ -206,7 +206,8 @@ fn check_free(root: &Path) -> Result<()> {
     }
 }
 
-/// Which part of the runs is done here: `I/N`, the I-th of N stretches, so that most seeds are whole.
+/// Which part of the runs is done here: `I/N`, the I-th of N stretches, so that most seeds are
+/// whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
     /// From 1 on.

@@ -1,4 +1,5 @@
-//! Studies: several configurations, several seeds each, and what can be said about their difference.
+//! Studies: several configurations, several seeds each, and what can be said about their
+//! difference.
 
 mod analysis;
 mod collected;

@@ -1,5 +1,5 @@
-//! A sweep: the runs of a study, one after another, each in its own directory, so that a sweep that was
-//! stopped goes on where it was, and several machines can share it.
+//! A sweep: the runs of a study, one after another, each in its own directory, so that a sweep that
+//! was stopped goes on where it was, and several machines can share it.
 //!
 //! ```text
 //! study.json                       what is compared, with which settings
@@ -13,9 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::model::Model;
 use crate::report::run_page;
-use crate::train::{
-    Event, HeldDirectory, Job, RunRecord, Session, Settings, Start, look, train,
-};
+use crate::train::{Event, HeldDirectory, Job, RunRecord, Session, Settings, Start, look, train};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -161,8 +159,8 @@ impl Held<'_> {
             model_name: study.model.clone(),
             settings: settings.clone(),
             start,
-            // One step is timed kernel by kernel, where the adapter keeps time: attention beside its
-            // operations.
+            // One step is timed kernel by kernel, where the adapter keeps time: attention beside
+            // its operations.
             profile: session.device.timestamps(1).is_ok(),
             ..Job::new(model, train_set, validation, directory)
         };

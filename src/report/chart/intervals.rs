@@ -109,8 +109,8 @@ impl IntervalChart {
         Some((low - pad, high + pad))
     }
 
-    /// The lines from the left. Labels stand above the rows, those too close to each other on several
-    /// lines.
+    /// The lines from the left. Labels stand above the rows, those too close to each other on
+    /// several lines.
     fn references(&self, x: &Scale) -> Vec<Reference<'_>> {
         let mut marks: Vec<&(f64, String)> = self.drawable_marks().collect();
         marks.sort_by(|a, b| a.0.total_cmp(&b.0));

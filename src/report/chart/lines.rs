@@ -209,8 +209,8 @@ impl Named<'_> {
     }
 }
 
-/// Heights for the names at the ends of their lines; `None` where lines end early, names would be far
-/// from them or there are too many, so that a legend is better.
+/// Heights for the names at the ends of their lines; `None` where lines end early, names would be
+/// far from them or there are too many, so that a legend is better.
 fn places_at_ends(names: &[Named<'_>], across: (f64, f64), y: &Scale) -> Option<Vec<f64>> {
     let (top, bottom) = (y.end, y.start);
     let heights: Vec<f64> = names.iter().map(|named| y.at(named.end.1)).collect();
@@ -294,8 +294,8 @@ fn runs<T: Copy>(items: &[T], can: impl Fn(T) -> bool) -> Vec<Vec<T>> {
     if runs.len() <= STRETCHES { runs } else { vec![runs.concat()] }
 }
 
-/// The points, or if there are too many the least and the greatest of each stretch of them. The first
-/// and the last stay.
+/// The points, or if there are too many the least and the greatest of each stretch of them. The
+/// first and the last stay.
 fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     if points.len() <= 2 * STRETCHES {
         return points.to_vec();

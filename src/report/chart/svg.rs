@@ -57,8 +57,8 @@ impl Svg {
         let _ = self.body.write_fmt(markup);
     }
 
-    /// Adds the title, if there is one, to a picture of this width, and returns the height where what
-    /// comes below it begins; `margin` where there is none.
+    /// Adds the title, if there is one, to a picture of this width, and returns the height where
+    /// what comes below it begins; `margin` where there is none.
     pub fn heading(&mut self, title: &str, margin: f64, width: f64) -> f64 {
         if title.is_empty() {
             return margin;
@@ -117,8 +117,8 @@ pub fn standalone(svg: &str) -> String {
     )
 }
 
-/// The tag of an SVG with room around the picture, which in a page the page gives. `None` if its view
-/// box does not start at zero: it is not from here, or has room already.
+/// The tag of an SVG with room around the picture, which in a page the page gives. `None` if its
+/// view box does not start at zero: it is not from here, or has room already.
 fn with_margin(tag: &str) -> Option<String> {
     let (before, view) = tag.split_once("viewBox=\"0 0 ")?;
     let (size, after) = view.split_once('"')?;
@@ -200,8 +200,8 @@ fn tenths(out: &mut String, number: i64) {
     }
 }
 
-/// Path data: each stroke's first point, and the others by their distance from the one before, which
-/// takes fewer letters. The points are rounded first, so that nothing adds up.
+/// Path data: each stroke's first point, and the others by their distance from the one before,
+/// which takes fewer letters. The points are rounded first, so that nothing adds up.
 #[derive(Default)]
 pub struct Path {
     /// The data so far.

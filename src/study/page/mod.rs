@@ -35,8 +35,8 @@ struct Content<'a> {
     figures: StudyFigures,
 }
 
-/// Writes `report.html`, `report.md` (the tables), `report.json` (all figures) and `figures/*.svg` into
-/// a study's directory.
+/// Writes `report.html`, `report.md` (the tables), `report.json` (all figures) and `figures/*.svg`
+/// into a study's directory.
 ///
 /// # Errors
 /// What the operating system refuses.
@@ -159,8 +159,8 @@ fn subtitle(collected: &Collected) -> String {
     let sentences = run.map_or(0, |run| run.predictions.len());
     let steps = run.and_then(|run| run.record.result.as_ref()).map_or(0, |result| result.steps);
     format!(
-        "{} on {}: {} configurations, {} seed{} each, {steps} steps of {} sentences, judged on {sentences} \
-         validation sentences. {}.",
+        "{} on {}: {} configurations, {} seed{} each, {steps} steps of {} sentences, judged on \
+         {sentences} validation sentences. {}.",
         study.model,
         study.data,
         study.configurations.len(),
@@ -173,8 +173,9 @@ fn subtitle(collected: &Collected) -> String {
 
 fn notes(collected: &Collected, analysis: &Analysis) -> Vec<String> {
     let mut notes = vec![
-        "Runs of one seed share data order, fresh weights and dropout. All figures are of the model after the \
-         last step, not of the best step: that one is chosen by the sentences that it is judged on."
+        "Runs of one seed share data order, fresh weights and dropout. All figures are of the \
+         model after the last step, not of the best step: that one is chosen by the sentences that \
+         it is judged on."
             .to_owned(),
     ];
     if !analysis.missing.is_empty() {
@@ -187,8 +188,8 @@ fn notes(collected: &Collected, analysis: &Analysis) -> Vec<String> {
     }
     if !analysis.diverged.is_empty() {
         notes.push(format!(
-            "Diverged, and so without a result: {}. The others of such a configuration are those that did not, \
-             which flatters it.",
+            "Diverged, and so without a result: {}. The others of such a configuration are those \
+             that did not, which flatters it.",
             listed(analysis.diverged.iter())
         ));
     }
@@ -202,8 +203,8 @@ fn notes(collected: &Collected, analysis: &Analysis) -> Vec<String> {
     }
     if analysis.comparisons.len() > 1 {
         notes.push(
-            "Each interval covers the truth in 95 % of studies on its own; of several, one is more likely to \
-             miss it."
+            "Each interval covers the truth in 95 % of studies on its own; of several, one is more \
+             likely to miss it."
                 .into(),
         );
     }
@@ -220,8 +221,8 @@ fn add_attention(page: &mut Page, collected: &Collected) {
         .collect();
     page.section("Where attention looks");
     page.text(&format!(
-        "The same sentences under each configuration, seed {}: for each layer the mean weights of its heads. \
-         Rows are queries, columns keys; pairs that no head keeps are blank.",
+        "The same sentences under each configuration, seed {}: for each layer the mean weights of \
+         its heads. Rows are queries, columns keys; pairs that no head keeps are blank.",
         first.run.seed
     ));
     for (number, sentence) in sentences(first).iter().enumerate() {

@@ -81,9 +81,9 @@ fn results(analysis: &Analysis) -> Table {
         ]
     };
     table(
-        "Validation accuracy and loss, and their distance from training sentences: mean and standard \
-         deviation over seeds. The paper's figures are single numbers for DistilBERT-base after 3 \
-         epochs on SST-2.",
+        "Validation accuracy and loss, and their distance from training sentences: mean and \
+         standard deviation over seeds. The paper's figures are single numbers for DistilBERT-base \
+         after 3 epochs on SST-2.",
         &[
             "configuration",
             "seeds",
@@ -115,7 +115,8 @@ fn differences(analysis: &Analysis) -> Table {
         format!(
             "Accuracy less that of {first}, in points, paired by seed and sentence, with 95 % \
              intervals: for other seeds (Student's t; bootstrap, widened for few seeds), other \
-             sentences (bootstrap), and both, on which the verdict rests. Ends are rounded outwards."
+             sentences (bootstrap), and both, on which the verdict rests. Ends are rounded \
+             outwards."
         ),
         &["configuration", "difference", "seeds (t)", "seeds (bootstrap)", "sentences", "both"],
         &analysis.comparisons,
@@ -152,8 +153,8 @@ fn tests(analysis: &Analysis) -> Table {
         .collect();
     table(
         format!(
-            "McNemar's exact test, seed by seed: sentences that only {first} has right, that only the \
-             other has right, and the chance of as uneven a split if neither were better."
+            "McNemar's exact test, seed by seed: sentences that only {first} has right, that only \
+             the other has right, and the chance of as uneven a split if neither were better."
         ),
         &["configuration", "seed", &format!("only {first}"), "only it", "p"],
         &seeds,
@@ -196,8 +197,9 @@ fn times(analysis: &Analysis) -> Table {
         ]
     };
     table(
-        "Time of a whole training step (median of each run, mean over seeds); of attention in one step \
-         of each run, masks included, by the device's clock; and what of it was left out in training.",
+        "Time of a whole training step (median of each run, mean over seeds); of attention in one \
+         step of each run, masks included, by the device's clock; and what of it was left out in \
+         training.",
         &["configuration", "step, s", &format!("of {first}"), "attention, ms", "pairs left out"],
         &analysis.configurations,
         row,

@@ -1,5 +1,5 @@
-//! The percentile bootstrap: how far the mean difference lies from itself when seeds, or examples, are
-//! drawn anew from those that there are.
+//! The percentile bootstrap: how far the mean difference lies from itself when seeds, or examples,
+//! are drawn anew from those that there are.
 
 use super::summary::Interval;
 use super::two_way::{Differences, add};

@@ -1,4 +1,5 @@
-//! Distributions: Student's t and the test of a mean by it, McNemar's test, what agreement leaves open.
+//! Distributions: Student's t and the test of a mean by it, McNemar's test, what agreement leaves
+//! open.
 
 use super::summary::{Interval, Summary, TAIL};
 use serde::Serialize;
@@ -10,8 +11,8 @@ pub struct Student {
     pub freedom: usize,
     /// `mean ± t · deviation / √seeds`, `t` being Student's quantile 0.975.
     pub interval: Interval,
-    /// The chance of a mean at least as far from 0, were the true one 0. Where the seeds' differences
-    /// are all equal, 1 if they are 0 and 0 if not.
+    /// The chance of a mean at least as far from 0, were the true one 0. Where the seeds'
+    /// differences are all equal, 1 if they are 0 and 0 if not.
     pub p: f64,
 }
 
@@ -29,8 +30,8 @@ pub(super) fn student(values: &Summary) -> Option<Student> {
 }
 
 /// By how much two models may differ in accuracy on other examples although they agree on all of
-/// these: with no disagreement in n examples its rate may still be 1 − 0.025^(1/n), at a level of 2.5 %
-/// (Clopper and Pearson, 1934). No interval for a difference of accuracy should be narrower.
+/// these: with no disagreement in n examples its rate may still be 1 − 0.025^(1/n), at a level of
+/// 2.5 % (Clopper and Pearson, 1934). No interval for a difference of accuracy should be narrower.
 pub fn unseen_disagreement(examples: usize) -> f64 {
     if examples == 0 { 1.0 } else { 1.0 - TAIL.powf(1.0 / examples as f64) }
 }
@@ -45,10 +46,9 @@ pub fn discordant(dense: &[bool], other: &[bool]) -> Option<(u64, u64)> {
 /// McNemar's exact two-sided test of one pair of models: the chance of a split of the discordant
 /// examples at least as uneven as `b` to `c`, were each as likely to fall on either side.
 ///
-/// `min(1, 2 Σ_{k ≤ min(b, c)} C(b + c, k) / 2^(b + c))` (McNemar, 1947, in its binomial form), which
-/// is 1 for equal counts.
-/// Right to 1 part in 50,000,000. Above 10,000,000 discordant examples it is the normal approximation
-/// with continuity correction, `erfc((|b − c| − 1) / √(2 (b + c)))`.
+/// `min(1, 2 Σ_{k ≤ min(b, c)} C(b + c, k) / 2^(b + c))` (McNemar, 1947, in its binomial form),
+/// which is 1 for equal counts. Right to 1 part in 50,000,000. Above 10,000,000 discordant examples
+/// it is the normal approximation with continuity correction, `erfc((|b − c| − 1) / √(2 (b + c)))`.
 pub fn mcnemar(b: u64, c: u64) -> f64 {
     if b == c {
         return 1.0;
@@ -59,7 +59,8 @@ pub fn mcnemar(b: u64, c: u64) -> f64 {
         let z = (b.abs_diff(c) as f64 - 1.0) / all.sqrt();
         return libm::erfc(z * std::f64::consts::FRAC_1_SQRT_2).min(1.0);
     }
-    // The last term of the sum, then the ones before it, in proportion to it: they only get smaller.
+    // The last term of the sum, then the ones before it, in proportion to it: they only get
+    // smaller.
     let choose = libm::lgamma(all + 1.0) - libm::lgamma(few + 1.0) - libm::lgamma(all - few + 1.0);
     let last = libm::exp(choose - all * std::f64::consts::LN_2);
     let (mut sum, mut term, mut k) = (1.0, 1.0, few);

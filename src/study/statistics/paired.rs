@@ -55,10 +55,10 @@ pub struct PairedDifference {
 /// is still too narrow, and below about 6 it has only a few distinct values. Believe `t` instead.
 ///
 /// `over_both` is not a bootstrap: one that resamples both was tried, and covers badly
-/// (`docs/rejected.md`). It takes `D[s,e]` for a sum of independent effects of seed, example and both,
-/// with variances `a`, `b` and `c`, so that the variance of the mean is `a/S + b/n + c/Sn`, and has
-/// those parts from the mean squares of the two-way table (analysis of
-/// variance; Searle, Casella and McCulloch, 1992, chapter 4):
+/// (`docs/rejected.md`). It takes `D[s,e]` for a sum of independent effects of seed, example and
+/// both, with variances `a`, `b` and `c`, so that the variance of the mean is `a/S + b/n + c/Sn`,
+/// and has those parts from the mean squares of the two-way table (analysis of variance; Searle,
+/// Casella and McCulloch, 1992, chapter 4):
 ///
 /// ```text
 /// A = n Σ (D[s,·] − D[·,·])² / (S − 1)                               expected: n a + c
@@ -68,10 +68,11 @@ pub struct PairedDifference {
 /// half the width = √(max(t² A + u² max(B − C, 0), u² B) / (S n))
 /// ```
 ///
-/// with Student's quantiles 0.975, `t` for `S − 1` and `u` for `n − 1` degrees of freedom. Giving each
-/// part its own quantile is Banerjee's (1960) way of joining variances known with unequal precision;
-/// it errs towards too wide. The interval is never narrower than `t` (it adds the examples to it),
-/// nor than the one for these models alone, `u² B`: few seeds agree by chance now and then.
+/// with Student's quantiles 0.975, `t` for `S − 1` and `u` for `n − 1` degrees of freedom. Giving
+/// each part its own quantile is Banerjee's (1960) way of joining variances known with unequal
+/// precision; it errs towards too wide. The interval is never narrower than `t` (it adds the
+/// examples to it), nor than the one for these models alone, `u² B`: few seeds agree by chance now
+/// and then.
 ///
 /// # Coverage
 /// How often a nominal 95 % interval held the true difference in simulated experiments is in
@@ -158,8 +159,8 @@ mod tests {
     /// Small enough that the resampled distributions can be counted out.
     #[test]
     fn the_bootstrap_resamples_what_it_says() {
-        // Seeds only: 0, 0.5 and 1. All three alike at an end has chance 1/27 > 2.5 %, so the ends are
-        // 0.5 ± 0.5, widened by √(3/2). The examples are all alike.
+        // Seeds only: 0, 0.5 and 1. All three alike at an end has chance 1/27 > 2.5 %, so the ends
+        // are 0.5 ± 0.5, widened by √(3/2). The examples are all alike.
         let got =
             paired(&nothing(3, 2), &rows(&[[0.0; 2], [0.5; 2], [1.0; 2]]), 10_000, 7).unwrap();
         range(got.over_seeds, 0.5 - 0.5 * 1.5_f64.sqrt(), 0.5 + 0.5 * 1.5_f64.sqrt());
@@ -171,8 +172,8 @@ mod tests {
         range(got.over_examples, 0.0, 11.0 / 12.0);
         range(got.over_seeds, got.estimate, got.estimate);
 
-        // Two seeds, two examples: each twice has chance 1/4. The seeds' means are -1 and 3.5, widened
-        // by √2.
+        // Two seeds, two examples: each twice has chance 1/4. The seeds' means are -1 and 3.5,
+        // widened by √2.
         let got = paired(&nothing(2, 2), &rows(&[[-3.0, 1.0], [2.0, 5.0]]), 10_000, 7).unwrap();
         let half = 2.25 * 2.0_f64.sqrt();
         range(got.over_seeds, 1.25 - half, 1.25 + half);
@@ -251,8 +252,8 @@ mod tests {
     }
 
     /// Right and wrong answers of dense and other models, out of a normal variable for each: the
-    /// example's difficulty, the method's (`b` of the variance, for each example), the seed's and what
-    /// is left (`c` of the variance).
+    /// example's difficulty, the method's (`b` of the variance, for each example), the seed's and
+    /// what is left (`c` of the variance).
     struct World {
         generator: SplitMix64,
         seeds: f64,

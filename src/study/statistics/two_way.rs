@@ -1,5 +1,5 @@
-//! The two-way table of differences, a row for each example and a column for each seed, and what the
-//! analysis of its variance says of other seeds and other examples.
+//! The two-way table of differences, a row for each example and a column for each seed, and what
+//! the analysis of its variance says of other seeds and other examples.
 
 use super::distribution::student_quantile;
 use super::summary::{Interval, Summary, TAIL, summary};
