@@ -28,11 +28,10 @@ has-driver:
 driver:
 	@sh scripts/vulkan-driver.sh
 
-# Every shader, as it stands and specialised, through the compiler that Chrome ships.
+# Every shader in every shape that is known, through the compiler that Chrome ships.
 shaders-in-chrome: tests/chrome/node_modules/.package-lock.json
 	@directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && \
-	CRISP_WRITE_SHADERS="$$directory" \
-	cargo test --release --quiet --test integration shaders:: && \
+	cargo run --release --quiet -- shaders "$$directory" --all && \
 	node tests/chrome/check.mjs "$$directory"
 
 # The package is a compiled library and a file of JavaScript; it needs no install script.

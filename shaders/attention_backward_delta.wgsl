@@ -1,5 +1,5 @@
-// delta[head, token] = Σ_d dout · out over the head's components: the part of the softmax gradient that
-// all keys of a query share.
+// delta[head, token] = Σ_d dout · out over the head's components: the part of the softmax gradient
+// that all keys of a query share.
 //   out, dout [tokens, heads · HEAD_DIM];  delta [heads, tokens].
 
 struct Params { tokens: u32, heads: u32 }

@@ -1,37 +1,13 @@
-// Attention backward with respect to the query, for CPU adapters, walking the key blocks that the mask
-// keeps:
+// with: attention block dropout random texels total visits
+// Attention backward with respect to the query, for CPU adapters, walking the key blocks that the
+// mask keeps:
 //   p = exp(score - log_sum_exp);  dscore = p · (dropout(dout·value) - delta)
 //   dquery = Σ dscore · key / sqrt(HEAD_DIM)
 //   qkv [tokens, 3 · heads · HEAD_DIM]: query, key and value of a token side by side, as texels.
 //   dout [tokens, heads · HEAD_DIM], as texels;  log_sum_exp, delta [heads, tokens];
 //   dqkv [tokens, 3 · heads · HEAD_DIM], of which this kernel writes the query's part.
-// The mask: for each head and query block a row of visits, from visits_first on, with a bit for each key
-// block of its sequence. With BITS, of a visited pair of blocks only those pairs of tokens count that are
-// in the bits: bits[pair · BLOCK + query row] has bit j set where the row keeps the j-th key. Pairs are
-// numbered from pairs_first on, in the order of the row's visits.
-// One workgroup, one SIMD vector, a head and query block: each invocation takes ROWS queries. KEYS keys
-// are taken at a time, so that the sums, which live across the loop, are touched less often.
-
-struct Params {
-    tokens: u32, blocks: u32, heads: u32,
-    visits_stride: u32, // words from one head's visits to the next's; 0 where all heads share them
-    bits_stride: u32, // likewise for the bits
-    seed: u32, seed_high: u32, step: u32, site: u32,
-    probability: f32, // of dropping a weight
-}
-
-// A block of up to BLOCK consecutive tokens of one sequence.
-struct Block {
-    first: u32, // its first token
-    length: u32, // its tokens
-    sequence_first: u32, // first token of its sequence
-    sequence: u32, // its sequence
-    blocks_first: u32, // first block of its sequence
-    blocks: u32, // blocks of its sequence
-    pairs_first: u32, // number of the first pair that it visits
-    keep: u32, // how many keys (or key blocks) a row (or block) keeps
-    visits_first: u32, // first word of its row of visits
-}
+// One workgroup, one SIMD vector, a head and query block: each invocation takes ROWS queries. KEYS
+// keys are taken at a time, so that the sums, which live across the loop, are touched less often.
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var qkv: texture_storage_2d<rgba32float, read>;
@@ -45,52 +21,10 @@ struct Block {
 
 const HEAD_DIM: u32 = 64u; // a multiple of 4
 const QUADS: u32 = 16u; // vec4 that hold a head: HEAD_DIM / 4
-const SCALE: f32 = 0.125; // 1 / sqrt(HEAD_DIM)
-const DROPOUT: bool = false;
 const BLOCK: u32 = 16u; // largest length of a block, a multiple of LANES
-const BITS: bool = false;
-const WIDTH: u32 = 2048u; // texels in a row of a texture
 const LANES: u32 = 8u;
 const ROWS: u32 = BLOCK / LANES; // rows of the block per invocation
 const KEYS: u32 = 2u; // keys taken at a time
-
-fn load_qkv(texel: u32) -> vec4f { return textureLoad(qkv, vec2u(texel % WIDTH, texel / WIDTH)); }
-
-fn load_dout(texel: u32) -> vec4f { return textureLoad(dout, vec2u(texel % WIDTH, texel / WIDTH)); }
-
-fn total(x: vec4f) -> f32 { return (x.x + x.y) + (x.z + x.w); }
-
-// Four random words from four counter words: the pcg4d permutation of Jarzynski and Olano, "Hash
-// Functions for GPU Rendering" (JCGT 2020).
-fn random(counter: vec4u) -> vec4u {
-    var v = counter * 1664525u + 1013904223u;
-    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
-    v ^= v >> vec4u(16u);
-    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
-    return v;
-}
-
-// What dropout makes of the weight that a query gives a key: 0, or 1 / (1 - p). A function of the
-// seed, the step, the site and the two places, found again in backward and stored nowhere.
-fn kept(head: u32, sequence: u32, query: u32, key: u32) -> f32 {
-    if (!DROPOUT) { return 1.0; }
-    let word = random(vec4u(params.seed ^ (params.site << 16u), params.seed_high ^ params.step,
-        (sequence << 16u) | query, (head << 16u) | key)).x;
-    let uniform = f32(word >> 8u) * (1.0 / 16777216.0);
-    return select(0.0, 1.0 / (1.0 - params.probability), uniform >= params.probability);
-}
-
-// The first block from `start` on in a row of visits; `count`, the blocks of the sequence, if there is none.
-fn next_visit(row: u32, start: u32, count: u32) -> u32 {
-    var word = start / 32u;
-    var rest = 0u;
-    if (start < count) { rest = visits[row + word] & (0xffffffffu << (start % 32u)); }
-    while (rest == 0u && (word + 1u) * 32u < count) {
-        word += 1u;
-        rest = visits[row + word];
-    }
-    return select(word * 32u + firstTrailingBit(rest), count, rest == 0u);
-}
 
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -106,8 +40,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         // Rows beyond the block repeat its last one, and are not written.
         let token = block.first + min(lane + r * LANES, block.length - 1u);
         for (var d = 0u; d < QUADS; d++) {
-            query[r][d] = SCALE * load_qkv(token * 3u * width + head * QUADS + d);
-            dvalue[r][d] = load_dout(token * width + head * QUADS + d);
+            query[r][d] =
+                SCALE * textureLoad(qkv, coordinates(token * 3u * width + head * QUADS + d));
+            dvalue[r][d] = textureLoad(dout, coordinates(token * width + head * QUADS + d));
             sum[r][d] = vec4f(0.0);
         }
         row_lse[r] = log_sum_exp[head * params.tokens + token];
@@ -135,8 +70,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             var dproduct: array<array<vec4f, KEYS>, ROWS>;
             for (var d = 0u; d < QUADS; d++) {
                 for (var g = 0u; g < KEYS; g++) {
-                    let of_key = load_qkv(key[g] + d);
-                    let value = load_qkv(key[g] + width + d);
+                    let of_key = textureLoad(qkv, coordinates(key[g] + d));
+                    let value = textureLoad(qkv, coordinates(key[g] + width + d));
                     for (var r = 0u; r < ROWS; r++) {
                         product[r][g] += query[r][d] * of_key;
                         dproduct[r][g] += dvalue[r][d] * value;
@@ -148,7 +83,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 let token = block.first + lane + r * LANES;
                 for (var g = 0u; g < KEYS; g++) {
                     let keeps = j + g < keys.length && ((row_bits[r] >> (j + g)) & 1u) == 1u;
-                    let dweight = total(dproduct[r][g]) * kept(head, block.sequence,
+                    let dweight = total(dproduct[r][g]) * weight_factor(head, block.sequence,
                         token - block.sequence_first, keys.first + j + g - keys.sequence_first);
                     let weight = exp(total(product[r][g]) - row_lse[r]);
                     dscore[r][g] = select(0.0, SCALE * weight * (dweight - row_delta[r]), keeps);
@@ -156,7 +91,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             }
             for (var d = 0u; d < QUADS; d++) {
                 for (var g = 0u; g < KEYS; g++) {
-                    let of_key = load_qkv(key[g] + d);
+                    let of_key = textureLoad(qkv, coordinates(key[g] + d));
                     for (var r = 0u; r < ROWS; r++) { sum[r][d] += dscore[r][g] * of_key; }
                 }
             }

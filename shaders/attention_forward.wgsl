@@ -1,33 +1,9 @@
-// Attention forward over a block mask: out = softmax(query·keyᵀ / sqrt(HEAD_DIM)) · value over the keys
-// that the mask keeps, with an online softmax; the score matrix is never stored.
+// with: attention block dropout qkv random total visits
+// Attention forward over a block mask: out = softmax(query·keyᵀ / sqrt(HEAD_DIM)) · value over the
+// keys that the mask keeps, with an online softmax; the score matrix is never stored.
 //   qkv [tokens, 3 · heads · HEAD_DIM]: query, key and value of a token side by side.
 //   out [tokens, heads · HEAD_DIM];  log_sum_exp [heads, tokens], for backward.
-// The mask: for each head and query block a row of visits, from visits_first on, with a bit for each key
-// block of its sequence. With BITS, of a visited pair of blocks only those pairs of tokens count that are
-// in the bits: bits[pair · BLOCK + query row] has bit j set where the row keeps the j-th key. Pairs are
-// numbered from pairs_first on, in the order of the row's visits.
 // A row that keeps no key gives zero. One workgroup a head and query block, one invocation a query.
-
-struct Params {
-    tokens: u32, blocks: u32, heads: u32,
-    visits_stride: u32, // words from one head's visits to the next's; 0 where all heads share them
-    bits_stride: u32, // likewise for the bits
-    seed: u32, seed_high: u32, step: u32, site: u32,
-    probability: f32, // of dropping a weight
-}
-
-// A block of up to BLOCK consecutive tokens of one sequence.
-struct Block {
-    first: u32, // its first token
-    length: u32, // its tokens
-    sequence_first: u32, // first token of its sequence
-    sequence: u32, // its sequence
-    blocks_first: u32, // first block of its sequence
-    blocks: u32, // blocks of its sequence
-    pairs_first: u32, // number of the first pair that it visits
-    keep: u32, // how many keys (or key blocks) a row (or block) keeps
-    visits_first: u32, // first word of its row of visits
-}
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> qkv: array<f32>;
@@ -39,53 +15,7 @@ struct Block {
 
 const HEAD_DIM: u32 = 64u;
 const QUADS: u32 = 16u; // vec4 that hold a head: ceil(HEAD_DIM / 4)
-const SCALE: f32 = 0.125; // 1 / sqrt(HEAD_DIM)
-const DROPOUT: bool = false;
 const BLOCK: u32 = 16u; // largest length of a block
-const BITS: bool = false;
-
-// Four components from `origin + 4 · quad` on; what lies beyond the head counts as zero.
-fn load_qkv(origin: u32, quad: u32) -> vec4f {
-    let i = origin + quad * 4u;
-    if (HEAD_DIM % 4u == 0u) { return vec4f(qkv[i], qkv[i + 1u], qkv[i + 2u], qkv[i + 3u]); }
-    var value = vec4f(qkv[i], 0.0, 0.0, 0.0);
-    if (quad * 4u + 1u < HEAD_DIM) { value.y = qkv[i + 1u]; }
-    if (quad * 4u + 2u < HEAD_DIM) { value.z = qkv[i + 2u]; }
-    if (quad * 4u + 3u < HEAD_DIM) { value.w = qkv[i + 3u]; }
-    return value;
-}
-
-// Four random words from four counter words: the pcg4d permutation of Jarzynski and Olano, "Hash
-// Functions for GPU Rendering" (JCGT 2020).
-fn random(counter: vec4u) -> vec4u {
-    var v = counter * 1664525u + 1013904223u;
-    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
-    v ^= v >> vec4u(16u);
-    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
-    return v;
-}
-
-// What dropout makes of the weight that a query gives a key: 0, or 1 / (1 - p). A function of the
-// seed, the step, the site and the two places, found again in backward and stored nowhere.
-fn kept(head: u32, sequence: u32, query: u32, key: u32) -> f32 {
-    if (!DROPOUT) { return 1.0; }
-    let word = random(vec4u(params.seed ^ (params.site << 16u), params.seed_high ^ params.step,
-        (sequence << 16u) | query, (head << 16u) | key)).x;
-    let uniform = f32(word >> 8u) * (1.0 / 16777216.0);
-    return select(0.0, 1.0 / (1.0 - params.probability), uniform >= params.probability);
-}
-
-// The first block from `start` on in a row of visits; `count`, the blocks of the sequence, if there is none.
-fn next_visit(row: u32, start: u32, count: u32) -> u32 {
-    var word = start / 32u;
-    var rest = 0u;
-    if (start < count) { rest = visits[row + word] & (0xffffffffu << (start % 32u)); }
-    while (rest == 0u && (word + 1u) * 32u < count) {
-        word += 1u;
-        rest = visits[row + word];
-    }
-    return select(word * 32u + firstTrailingBit(rest), count, rest == 0u);
-}
 
 @compute @workgroup_size(BLOCK)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -115,13 +45,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             let key = (keys.first + j) * 3u * width + width + head * HEAD_DIM;
             var product = vec4f(0.0);
             for (var d = 0u; d < QUADS; d++) { product += query[d] * load_qkv(key, d); }
-            let score = (product.x + product.y) + (product.z + product.w);
+            let score = total(product);
             if (((row_bits >> j) & 1u) == 1u) {
                 let larger = max(largest, score);
                 let shrink = exp(largest - larger);
                 let weight = exp(score - larger);
-                let dropped = weight * kept(head, block.sequence, token - block.sequence_first,
-                    keys.first + j - keys.sequence_first);
+                let dropped = weight * weight_factor(head, block.sequence,
+                    token - block.sequence_first, keys.first + j - keys.sequence_first);
                 scale = scale * shrink + weight;
                 for (var d = 0u; d < QUADS; d++) {
                     sum[d] = sum[d] * shrink + dropped * load_qkv(key + width, d);

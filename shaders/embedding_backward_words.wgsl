@@ -2,7 +2,8 @@
 // host has sorted the tokens by id, so the sum has a fixed order and needs no atomics. Rows of ids
 // that do not occur are left as they are: the caller clears the tensor first.
 //   dy [tokens, columns], dwords [vocabulary, columns];  sorted_tokens [tokens];
-//   segments [distinct + 1]: where each id's tokens start in sorted_tokens;  segment_ids [distinct].
+//   segments [distinct + 1]: where each id's tokens start in sorted_tokens;
+//   segment_ids [distinct].
 
 struct Params { distinct: u32, columns: u32 }
 

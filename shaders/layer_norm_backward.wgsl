@@ -1,6 +1,8 @@
+// with: dropout random
 // Gradient of LayerNorm with respect to its input: with g = dy · gamma and x̂ the normalized row,
 //   dz = (g - mean(g) - x̂ · mean(g · x̂)) / sqrt(variance + ε).
-// dz belongs to the residual as it is, and to x too where nothing was dropped of it; else dx = dropout(dz).
+// dz belongs to the residual as it is, and to x too where nothing was dropped of it; else
+// dx = dropout(dz).
 //   dy, normalized, dz, dx [rows, columns];  gamma [columns];  inverse_deviation [rows];
 //   places [rows]: sequence << 16 | position, by which dropout tells rows apart.
 // One workgroup a row.
@@ -24,28 +26,6 @@ const DROPOUT: bool = false;
 
 var<workgroup> partial: array<vec2f, 64>;
 
-// Four random words from four counter words: the pcg4d permutation of Jarzynski and Olano, "Hash
-// Functions for GPU Rendering" (JCGT 2020).
-fn random(counter: vec4u) -> vec4u {
-    var v = counter * 1664525u + 1013904223u;
-    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
-    v ^= v >> vec4u(16u);
-    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
-    return v;
-}
-
-// What dropout makes of four columns of a row: 0, or 1 / (1 - p). A function of the seed, the step, the
-// site, the row's place and the column, found again in backward and stored nowhere.
-fn kept(row: u32, quad: u32) -> vec4f {
-    if (!DROPOUT) { return vec4f(1.0); }
-    let word = random(vec4u(params.seed ^ (params.site << 16u), params.seed_high ^ params.step,
-        places[row], quad));
-    // 24 bits, as many as a float32 holds exactly.
-    let uniform = vec4f(word >> vec4u(8u)) * (1.0 / 16777216.0);
-    let scale = vec4f(1.0 / (1.0 - params.probability));
-    return select(vec4f(0.0), scale, uniform >= vec4f(params.probability));
-}
-
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3u,
@@ -68,7 +48,8 @@ fn main(
     }
     let means = partial[0] / f32(params.columns);
     for (var quad = lane; quad < (params.columns + 3u) / 4u; quad += 64u) {
-        let keep = kept(row, quad);
+        var keep = vec4f(1.0);
+        if (DROPOUT) { keep = dropout_factors(places[row], quad); }
         for (var j = 0u; j < 4u; j++) {
             let column = 4u * quad + j;
             if (column < params.columns) {

@@ -1,11 +1,14 @@
+// with: dropout random texels total
 // Gradient of LayerNorm with respect to its input, for CPU adapters: with g = dy · gamma and x̂ the
 // normalized row,
 //   dz = (g - mean(g) - x̂ · mean(g · x̂)) / sqrt(variance + ε).
-// dz belongs to the residual as it is, and to x too where nothing was dropped of it; else dx = dropout(dz).
+// dz belongs to the residual as it is, and to x too where nothing was dropped of it; else
+// dx = dropout(dz).
 //   dy, normalized [rows, columns], gamma [columns], as texels;  inverse_deviation [rows];
-//   dz, dx [rows, columns];  places [rows]: sequence << 16 | position, by which dropout tells rows apart.
-// An invocation takes a row, so that nothing passes between invocations: a software driver pays for a
-// barrier with a switch of coroutines. columns is a multiple of 4.
+//   dz, dx [rows, columns];  places [rows]: sequence << 16 | position, by which dropout tells rows
+//   apart.
+// An invocation takes a row, so that nothing passes between invocations: a software driver pays for
+// a barrier with a switch of coroutines. columns is a multiple of 4.
 
 struct Params {
     rows: u32, columns: u32,
@@ -23,33 +26,6 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> dx: array<vec4f>;
 
 const DROPOUT: bool = false;
-const WIDTH: u32 = 2048u; // texels in a row of a texture
-
-// Four random words from four counter words: the pcg4d permutation of Jarzynski and Olano, "Hash
-// Functions for GPU Rendering" (JCGT 2020).
-fn random(counter: vec4u) -> vec4u {
-    var v = counter * 1664525u + 1013904223u;
-    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
-    v ^= v >> vec4u(16u);
-    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
-    return v;
-}
-
-// What dropout makes of four columns of a row: 0, or 1 / (1 - p). A function of the seed, the step, the
-// site, the row's place and the column, found again in backward and stored nowhere.
-fn kept(row: u32, quad: u32) -> vec4f {
-    if (!DROPOUT) { return vec4f(1.0); }
-    let word = random(vec4u(params.seed ^ (params.site << 16u), params.seed_high ^ params.step,
-        places[row], quad));
-    // 24 bits, as many as a float32 holds exactly.
-    let uniform = vec4f(word >> vec4u(8u)) * (1.0 / 16777216.0);
-    let scale = vec4f(1.0 / (1.0 - params.probability));
-    return select(vec4f(0.0), scale, uniform >= vec4f(params.probability));
-}
-
-fn at(texel: u32) -> vec2u { return vec2u(texel % WIDTH, texel / WIDTH); }
-
-fn total(x: vec4f) -> f32 { return (x.x + x.y) + (x.z + x.w); }
 
 @compute @workgroup_size(8)
 fn main(
@@ -65,8 +41,8 @@ fn main(
     var sum = vec4f(0.0); // of g
     var along = vec4f(0.0); // of g · x̂
     for (var quad = 0u; quad < quads; quad++) {
-        let texel = at(row * quads + quad);
-        let g = textureLoad(dy, texel) * textureLoad(gamma, at(quad));
+        let texel = coordinates(row * quads + quad);
+        let g = textureLoad(dy, texel) * textureLoad(gamma, coordinates(quad));
         sum += g;
         along += g * textureLoad(normalized, texel);
     }
@@ -74,12 +50,12 @@ fn main(
     let mean_along = total(along) / f32(params.columns);
     if (own < params.rows) {
         for (var quad = 0u; quad < quads; quad++) {
-            let texel = at(row * quads + quad);
-            let g = textureLoad(dy, texel) * textureLoad(gamma, at(quad));
+            let texel = coordinates(row * quads + quad);
+            let g = textureLoad(dy, texel) * textureLoad(gamma, coordinates(quad));
             let value = (g - mean - textureLoad(normalized, texel) * mean_along) * inverse;
             dz[row * quads + quad] = value;
             if (DROPOUT) {
-                let keep = kept(row, quad);
+                let keep = dropout_factors(places[row], quad);
                 dx[row * quads + quad] = select(vec4f(0.0), keep * value, keep > vec4f(0.0));
             }
         }

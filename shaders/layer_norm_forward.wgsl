@@ -1,5 +1,7 @@
-// LayerNorm of a sum: with z = dropout(x) + residual, y = (z - mean) / sqrt(variance + ε) · gamma + beta
-// over each row (biased variance). Keeps the normalized rows and 1 / sqrt(variance + ε) for backward.
+// with: dropout random
+// LayerNorm of a sum: with z = dropout(x) + residual, y = (z - mean) / sqrt(variance + ε) · gamma +
+// beta over each row (biased variance). Keeps the normalized rows and 1 / sqrt(variance + ε) for
+// backward.
 //   x, residual, y, normalized [rows, columns];  gamma, beta [columns];  inverse_deviation [rows];
 //   places [rows]: sequence << 16 | position, by which dropout tells rows apart.
 // One workgroup a row. Without DROPOUT, or RESIDUAL, that part is left out.
@@ -26,7 +28,7 @@ const DROPOUT: bool = false;
 
 var<workgroup> partial: array<f32, 64>;
 
-fn total(value: f32, lane: u32) -> f32 {
+fn workgroup_total(value: f32, lane: u32) -> f32 {
     workgroupBarrier();
     partial[lane] = value;
     workgroupBarrier();
@@ -35,28 +37,6 @@ fn total(value: f32, lane: u32) -> f32 {
         workgroupBarrier();
     }
     return partial[0];
-}
-
-// Four random words from four counter words: the pcg4d permutation of Jarzynski and Olano, "Hash
-// Functions for GPU Rendering" (JCGT 2020).
-fn random(counter: vec4u) -> vec4u {
-    var v = counter * 1664525u + 1013904223u;
-    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
-    v ^= v >> vec4u(16u);
-    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
-    return v;
-}
-
-// What dropout makes of four columns of a row: 0, or 1 / (1 - p). A function of the seed, the step, the
-// site, the row's place and the column, found again in backward and stored nowhere.
-fn kept(row: u32, quad: u32) -> vec4f {
-    if (!DROPOUT) { return vec4f(1.0); }
-    let word = random(vec4u(params.seed ^ (params.site << 16u), params.seed_high ^ params.step,
-        places[row], quad));
-    // 24 bits, as many as a float32 holds exactly.
-    let uniform = vec4f(word >> vec4u(8u)) * (1.0 / 16777216.0);
-    let scale = vec4f(1.0 / (1.0 - params.probability));
-    return select(vec4f(0.0), scale, uniform >= vec4f(params.probability));
 }
 
 @compute @workgroup_size(64)
@@ -72,7 +52,8 @@ fn main(
     var sum = 0.0;
     // Four columns at a time, for which one call of the generator is enough.
     for (var quad = lane; quad < (params.columns + 3u) / 4u; quad += 64u) {
-        let keep = kept(row, quad);
+        var keep = vec4f(1.0);
+        if (DROPOUT) { keep = dropout_factors(places[row], quad); }
         for (var j = 0u; j < 4u; j++) {
             let column = 4u * quad + j;
             if (column < params.columns) {
@@ -85,14 +66,14 @@ fn main(
     }
     // What one invocation wrote above another reads below.
     storageBarrier();
-    let mean = total(sum, lane) / count;
+    let mean = workgroup_total(sum, lane) / count;
     // The variance around the mean itself: sums of squares would cancel where the mean is large.
     sum = 0.0;
     for (var column = lane; column < params.columns; column += 64u) {
         let centred = normalized[origin + column] - mean;
         sum += centred * centred;
     }
-    let inverse = inverseSqrt(total(sum, lane) / count + params.epsilon);
+    let inverse = inverseSqrt(workgroup_total(sum, lane) / count + params.epsilon);
     for (var column = lane; column < params.columns; column += 64u) {
         let value = (normalized[origin + column] - mean) * inverse;
         normalized[origin + column] = value;

@@ -1,11 +1,13 @@
-// LayerNorm of a sum, for CPU adapters: with z = dropout(x) + residual, y = (z - mean) / sqrt(variance + ε)
-// · gamma + beta over each row (biased variance). Keeps the normalized rows and 1 / sqrt(variance + ε) for
-// backward.
+// with: dropout random texels total
+// LayerNorm of a sum, for CPU adapters: with z = dropout(x) + residual, y = (z - mean) /
+// sqrt(variance + ε) · gamma + beta over each row (biased variance). Keeps the normalized rows and
+// 1 / sqrt(variance + ε) for backward.
 //   x, residual [rows, columns], gamma, beta [columns], as texels;  y, normalized [rows, columns];
-//   inverse_deviation [rows];  places [rows]: sequence << 16 | position, by which dropout tells rows apart.
-// An invocation takes a row, so that nothing passes between invocations: a software driver pays for a
-// barrier with a switch of coroutines. columns is a multiple of 4. Without DROPOUT, or RESIDUAL, that part
-// is left out.
+//   inverse_deviation [rows];  places [rows]: sequence << 16 | position, by which dropout tells
+//   rows apart.
+// An invocation takes a row, so that nothing passes between invocations: a software driver pays for
+// a barrier with a switch of coroutines. columns is a multiple of 4. Without DROPOUT, or RESIDUAL,
+// that part is left out.
 
 struct Params {
     rows: u32, columns: u32,
@@ -26,45 +28,18 @@ struct Params {
 
 const RESIDUAL: bool = true;
 const DROPOUT: bool = false;
-const WIDTH: u32 = 2048u; // texels in a row of a texture
-
-// Four random words from four counter words: the pcg4d permutation of Jarzynski and Olano, "Hash
-// Functions for GPU Rendering" (JCGT 2020).
-fn random(counter: vec4u) -> vec4u {
-    var v = counter * 1664525u + 1013904223u;
-    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
-    v ^= v >> vec4u(16u);
-    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
-    return v;
-}
-
-// What dropout makes of four columns of a row: 0, or 1 / (1 - p). A function of the seed, the step, the
-// site, the row's place and the column, found again in backward and stored nowhere.
-fn kept(row: u32, quad: u32) -> vec4f {
-    if (!DROPOUT) { return vec4f(1.0); }
-    let word = random(vec4u(params.seed ^ (params.site << 16u), params.seed_high ^ params.step,
-        places[row], quad));
-    // 24 bits, as many as a float32 holds exactly.
-    let uniform = vec4f(word >> vec4u(8u)) * (1.0 / 16777216.0);
-    let scale = vec4f(1.0 / (1.0 - params.probability));
-    return select(vec4f(0.0), scale, uniform >= vec4f(params.probability));
-}
-
-fn at(texel: u32) -> vec2u { return vec2u(texel % WIDTH, texel / WIDTH); }
 
 // Four columns of what is normalized.
 fn load(row: u32, quad: u32) -> vec4f {
-    let texel = at(row * (params.columns / 4u) + quad);
+    let texel = coordinates(row * (params.columns / 4u) + quad);
     var z = textureLoad(x, texel);
     if (DROPOUT) {
-        let keep = kept(row, quad);
+        let keep = dropout_factors(places[row], quad);
         z = select(vec4f(0.0), keep * z, keep > vec4f(0.0));
     }
     if (RESIDUAL) { z += textureLoad(residual, texel); }
     return z;
 }
-
-fn total(x: vec4f) -> f32 { return (x.x + x.y) + (x.z + x.w); }
 
 @compute @workgroup_size(8)
 fn main(
@@ -92,7 +67,8 @@ fn main(
             let value = (load(row, quad) - mean) * inverse;
             normalized[row * quads + quad] = value;
             y[row * quads + quad] =
-                value * textureLoad(gamma, at(quad)) + textureLoad(beta, at(quad));
+                value * textureLoad(gamma, coordinates(quad))
+                + textureLoad(beta, coordinates(quad));
         }
         inverse_deviation[row] = inverse;
     }

@@ -1,20 +1,8 @@
+// with: block
 // The mean query and the mean key of each block, by which block top-k ranks block pairs.
 //   qkv [tokens, 3 · width]: query, key and value side by side;  pooled [blocks, 2 · width].
 
 struct Params { blocks: u32, width: u32 }
-
-// A block of consecutive tokens of one sequence.
-struct Block {
-    first: u32, // its first token
-    length: u32, // its tokens
-    sequence_first: u32, // first token of its sequence
-    sequence: u32, // its sequence
-    blocks_first: u32, // first block of its sequence
-    blocks: u32, // blocks of its sequence
-    pairs_first: u32, // number of the first pair that it visits
-    keep: u32, // how many keys (or key blocks) a row (or block) keeps
-    visits_first: u32, // first word of its row of visits
-}
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> qkv: array<f32>;

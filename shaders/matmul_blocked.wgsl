@@ -1,10 +1,13 @@
-// C = A·B (+ bias) (then an activation), for GPUs: tiles of A and B in workgroup memory, THREAD_ROWS ×
-// THREAD_COLUMNS results of each invocation in registers, loads and stores of four values at a time.
+// with: activation
+// C = A·B (+ bias) (then an activation), for GPUs: tiles of A and B in workgroup memory,
+// THREAD_ROWS × THREAD_COLUMNS results of each invocation in registers, loads and stores of four
+// values at a time.
 //   C [m, n] row-major;  A is [m, k], or [k, m] with TRANSPOSE_A;  B is [k, n], or [n, k] with
-//   TRANSPOSE_B;  bias [n].  n must be a multiple of 4, and k as well (m instead of k with TRANSPOSE_A).
+//   TRANSPOSE_B;  bias [n].  n must be a multiple of 4, and k as well (m instead of k with
+//   TRANSPOSE_A).
 // With an activation, `before` [m, n] keeps the values it was applied to, which its gradient needs.
-// With SPLIT > 1 the sums are cut along k: layer z of C [SPLIT, m, n] gets the z-th part, neither bias
-// nor activation is applied, and matmul_sum.wgsl adds the layers up.
+// With SPLIT > 1 the sums are cut along k: layer z of C [SPLIT, m, n] gets the z-th part, neither
+// bias nor activation is applied, and matmul_sum.wgsl adds the layers up.
 
 struct Params { m: u32, n: u32, k: u32 }
 
@@ -18,7 +21,6 @@ struct Params { m: u32, n: u32, k: u32 }
 const TRANSPOSE_A: bool = false;
 const TRANSPOSE_B: bool = false;
 const BIAS: bool = false;
-const ACTIVATION: u32 = 0u; // 0 none, 1 GELU, 2 ReLU
 const KEEP_BEFORE: bool = false;
 const SPLIT: u32 = 1u;
 
@@ -32,36 +34,20 @@ const ACROSS: u32 = 16u; // COLUMNS / THREAD_COLUMNS
 const THREADS: u32 = DOWN * ACROSS;
 
 // Rows, and columns, of an invocation come in quads, one or two: quad q of invocation i is rows
-// 4 (i + q · DOWN) on, so that neighbours read neighbouring vec4 of workgroup memory. Nothing in registers
-// is indexed by a variable: a compiler that does not unroll a loop would move it to memory.
+// 4 (i + q · DOWN) on, so that neighbours read neighbouring vec4 of workgroup memory. Nothing in
+// registers is indexed by a variable: a compiler that does not unroll a loop would move it to
+// memory.
 const TALL: bool = THREAD_ROWS == 8u;
 const WIDE: bool = THREAD_COLUMNS == 8u;
 
 var<workgroup> a_tile: array<vec4f, DEPTH * ROWS / 4u>; // [DEPTH, ROWS / 4]
 var<workgroup> b_tile: array<vec4f, DEPTH * COLUMNS / 4u>; // [DEPTH, COLUMNS / 4]
 
-// Tiles are loaded in blocks of 4 × 4: of A and B together so many, shared out among the invocations.
+// Tiles are loaded in blocks of 4 × 4: of A and B together so many, shared out among the
+// invocations.
 const A_BLOCKS: u32 = ROWS * DEPTH / 16u;
 const BLOCKS: u32 = (ROWS + COLUMNS) * DEPTH / 16u;
 const BLOCKS_EACH: u32 = (BLOCKS + THREADS - 1u) / THREADS;
-
-// Complementary error function, relative error below 1.2e-7 everywhere (Chebyshev fit of Numerical
-// Recipes, section 6.2), so that the tails of GELU keep their digits.
-fn erfc(x: vec4f) -> vec4f {
-    let z = abs(x);
-    let t = 1.0 / (1.0 + 0.5 * z);
-    let series = -1.26551223 + t * (1.00002368 + t * (0.37409196 + t * (0.09678418
-        + t * (-0.18628806 + t * (0.27886807 + t * (-1.13520398 + t * (1.48851587
-        + t * (-0.82215223 + t * 0.17087277))))))));
-    let tail = t * exp(series - z * z);
-    return select(tail, 2.0 - tail, x < vec4f(0.0));
-}
-
-fn activate(x: vec4f) -> vec4f {
-    if (ACTIVATION == 1u) { return 0.5 * x * erfc(-0.70710678 * x); }
-    if (ACTIVATION == 2u) { return max(x, vec4f(0.0)); }
-    return x;
-}
 
 // Four values along the direction in which A lies; zeros outside.
 fn row_of_a(row: u32, depth: u32, end: u32) -> vec4f {

@@ -1,10 +1,12 @@
+// with: activation texels
 // C = A·B (+ bias) (then an activation), for CPU adapters: no workgroup memory and no barrier. A
-// workgroup is one SIMD vector of 8 invocations along the columns; each holds ROWS × COLUMNS vec4 of
-// results in registers. A and B are read as texels of storage textures: a software driver turns
+// workgroup is one SIMD vector of 8 invocations along the columns; each holds ROWS × COLUMNS vec4
+// of results in registers. A and B are read as texels of storage textures: a software driver turns
 // such a load of 8 invocations into plain vector loads, in line; a load of a sampled texture into a
 // call that also chooses a mip level, and a buffer load into a loop over the invocations.
 //   C [m, n] row-major;  A is [m, k], or [k, m] with TRANSPOSE_A;  B is [k, n], or [n, k] with
-//   TRANSPOSE_B;  bias [n].  Four consecutive values are a texel, WIDTH texels a row of the texture.
+//   TRANSPOSE_B;  bias [n].  Four consecutive values are a texel, WIDTH texels a row of the
+//   texture.
 //   n must be a multiple of 4, and k as well (m instead of k with TRANSPOSE_A).
 // With an activation, `before` [m, n] keeps the values it was applied to, which its gradient needs.
 
@@ -20,35 +22,11 @@ struct Params { m: u32, n: u32, k: u32 }
 const TRANSPOSE_A: bool = false;
 const TRANSPOSE_B: bool = false;
 const BIAS: bool = false;
-const ACTIVATION: u32 = 0u; // 0 none, 1 GELU, 2 ReLU
 const KEEP_BEFORE: bool = false;
 
-const WIDTH: u32 = 2048u;
 const ROWS: u32 = 16u; // rows of C per workgroup
 const COLUMNS: u32 = 3u; // vec4 of columns per invocation
 const LANES: u32 = 8u;
-
-fn load_a(texel: u32) -> vec4f { return textureLoad(a, vec2u(texel % WIDTH, texel / WIDTH)); }
-
-fn load_b(texel: u32) -> vec4f { return textureLoad(b, vec2u(texel % WIDTH, texel / WIDTH)); }
-
-// Complementary error function, relative error below 1.2e-7 everywhere (Chebyshev fit of Numerical
-// Recipes, section 6.2), so that the tails of GELU keep their digits.
-fn erfc(x: vec4f) -> vec4f {
-    let z = abs(x);
-    let t = 1.0 / (1.0 + 0.5 * z);
-    let series = -1.26551223 + t * (1.00002368 + t * (0.37409196 + t * (0.09678418
-        + t * (-0.18628806 + t * (0.27886807 + t * (-1.13520398 + t * (1.48851587
-        + t * (-0.82215223 + t * 0.17087277))))))));
-    let tail = t * exp(series - z * z);
-    return select(tail, 2.0 - tail, x < vec4f(0.0));
-}
-
-fn activate(x: vec4f) -> vec4f {
-    if (ACTIVATION == 1u) { return 0.5 * x * erfc(-0.70710678 * x); }
-    if (ACTIVATION == 2u) { return max(x, vec4f(0.0)); }
-    return x;
-}
 
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -69,7 +47,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                     // Here k is any number: what lies beyond its end counts as zero.
                     let depth = step * 4u + d;
                     let inside = select(0.0, 1.0, depth < params.k);
-                    block[d] = inside * load_a(min(depth, params.k - 1u) * m4 + column);
+                    let at = min(depth, params.k - 1u) * m4 + column;
+                    block[d] = inside * textureLoad(a, coordinates(at));
                 }
                 block = transpose(block);
                 x[i] = block[0];
@@ -79,7 +58,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             }
         } else {
             for (var i = 0u; i < ROWS; i++) {
-                x[i] = load_a(min(row_origin + i, params.m - 1u) * k4 + step);
+                x[i] = textureLoad(a, coordinates(min(row_origin + i, params.m - 1u) * k4 + step));
             }
         }
         for (var j = 0u; j < COLUMNS; j++) {
@@ -87,9 +66,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             var y: mat4x4f; // B[4 step + d, 4 column ..]
             for (var d = 0u; d < 4u; d++) {
                 if (TRANSPOSE_B) {
-                    y[d] = load_b((4u * column + d) * k4 + step);
+                    y[d] = textureLoad(b, coordinates((4u * column + d) * k4 + step));
                 } else {
-                    y[d] = load_b(min(step * 4u + d, params.k - 1u) * n4 + column);
+                    let at = min(step * 4u + d, params.k - 1u) * n4 + column;
+                    y[d] = textureLoad(b, coordinates(at));
                 }
             }
             if (TRANSPOSE_B) { y = transpose(y); }

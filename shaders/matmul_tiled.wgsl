@@ -1,5 +1,6 @@
-// C = A·B (+ bias) (then an activation), for GPUs: tiles of A and B in workgroup memory, 4×4 results
-// in registers. Takes any size.
+// with: activation
+// C = A·B (+ bias) (then an activation), for GPUs: tiles of A and B in workgroup memory, 4×4
+// results in registers. Takes any size.
 //   C [m, n] row-major;  A is [m, k], or [k, m] with TRANSPOSE_A;  B is [k, n], or [n, k] with
 //   TRANSPOSE_B;  bias [n].
 // With an activation, `before` [m, n] keeps the values it was applied to, which its gradient needs.
@@ -16,7 +17,6 @@ struct Params { m: u32, n: u32, k: u32 }
 const TRANSPOSE_A: bool = false;
 const TRANSPOSE_B: bool = false;
 const BIAS: bool = false;
-const ACTIVATION: u32 = 0u; // 0 none, 1 GELU, 2 ReLU
 const KEEP_BEFORE: bool = false;
 
 const TILE: u32 = 64u; // rows and columns of C per workgroup
@@ -25,24 +25,6 @@ const LANES: u32 = 16u; // invocations per side
 
 var<workgroup> a_tile: array<f32, 1024>; // [DEPTH, TILE]
 var<workgroup> b_tile: array<f32, 1024>; // [DEPTH, TILE]
-
-// Complementary error function, relative error below 1.2e-7 everywhere (Chebyshev fit of Numerical
-// Recipes, section 6.2), so that the tails of GELU keep their digits.
-fn erfc(x: f32) -> f32 {
-    let z = abs(x);
-    let t = 1.0 / (1.0 + 0.5 * z);
-    let series = -1.26551223 + t * (1.00002368 + t * (0.37409196 + t * (0.09678418
-        + t * (-0.18628806 + t * (0.27886807 + t * (-1.13520398 + t * (1.48851587
-        + t * (-0.82215223 + t * 0.17087277))))))));
-    let tail = t * exp(series - z * z);
-    return select(tail, 2.0 - tail, x < 0.0);
-}
-
-fn activate(x: f32) -> f32 {
-    if (ACTIVATION == 1u) { return 0.5 * x * erfc(-0.70710678 * x); }
-    if (ACTIVATION == 2u) { return max(x, 0.0); }
-    return x;
-}
 
 @compute @workgroup_size(16, 16)
 fn main(
@@ -96,13 +78,17 @@ fn main(
     }
     for (var i = 0u; i < 4u; i++) {
         let row = row_origin + lane.y + i * LANES;
+        var value = sum[i];
+        for (var j = 0u; j < 4u; j++) {
+            let column = column_origin + lane.x + j * LANES;
+            if (BIAS && column < params.n) { value[j] += bias[column]; }
+        }
+        let activated = activate(value);
         for (var j = 0u; j < 4u; j++) {
             let column = column_origin + lane.x + j * LANES;
             if (row < params.m && column < params.n) {
-                var value = sum[i][j];
-                if (BIAS) { value += bias[column]; }
-                if (KEEP_BEFORE) { before[row * params.n + column] = value; }
-                c[row * params.n + column] = activate(value);
+                if (KEEP_BEFORE) { before[row * params.n + column] = value[j]; }
+                c[row * params.n + column] = activated[j];
             }
         }
     }

@@ -1,5 +1,7 @@
+// with: total
 // Sums of squares of one gradient, a part each workgroup, for the global norm.
-//   gradient [count];  partials: parts of all gradients one behind another, this one's from `first`.
+//   gradient [count];  partials: parts of all gradients one behind another, this one's
+//   from `first` on.
 
 struct Params { count: u32, first: u32, workgroups: u32 }
 
@@ -25,7 +27,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             sum[j] += value * value;
         }
     }
-    partial[lane] = (sum.x + sum.y) + (sum.z + sum.w);
+    partial[lane] = total(sum);
     workgroupBarrier();
     for (var width = 32u; width > 0u; width /= 2u) {
         if (lane < width) { partial[lane] += partial[lane + width]; }

@@ -1,6 +1,7 @@
-// Gradient of an activation: dx = dy · f'(x), x being the values before the activation. `count` elements,
-// four at a time: buffers end on a multiple of 16 bytes, but what lies behind the last element of dx is
-// not this kernel's to write.
+// with: activation
+// Gradient of an activation: dx = dy · f'(x), x being the values before the activation. `count`
+// elements, four at a time: buffers end on a multiple of 16 bytes, but what lies behind the last
+// element of dx is not this kernel's to write.
 
 struct Params { count: u32 }
 
@@ -8,20 +9,6 @@ struct Params { count: u32 }
 @group(0) @binding(1) var<storage, read> x: array<vec4f>;
 @group(0) @binding(2) var<storage, read> dy: array<vec4f>;
 @group(0) @binding(3) var<storage, read_write> dx: array<vec4f>;
-
-const ACTIVATION: u32 = 1u; // 1 GELU, 2 ReLU
-
-// Complementary error function, relative error below 1.2e-7 everywhere (Chebyshev fit of Numerical
-// Recipes, section 6.2).
-fn erfc(x: vec4f) -> vec4f {
-    let z = abs(x);
-    let t = 1.0 / (1.0 + 0.5 * z);
-    let series = -1.26551223 + t * (1.00002368 + t * (0.37409196 + t * (0.09678418
-        + t * (-0.18628806 + t * (0.27886807 + t * (-1.13520398 + t * (1.48851587
-        + t * (-0.82215223 + t * 0.17087277))))))));
-    let tail = t * exp(series - z * z);
-    return select(tail, 2.0 - tail, x < vec4f(0.0));
-}
 
 // With Φ and φ the standard normal distribution and density:
 //   GELU(x) = x Φ(x),  GELU'(x) = Φ(x) + x φ(x);  ReLU'(x) = 1 for x > 0, else 0.

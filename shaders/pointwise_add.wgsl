@@ -1,5 +1,5 @@
-// y = a + b, each of `count` elements, four at a time: buffers end on a multiple of 16 bytes, but what lies
-// behind the last element of y is not this kernel's to write.
+// y = a + b, each of `count` elements, four at a time: buffers end on a multiple of 16 bytes, but
+// what lies behind the last element of y is not this kernel's to write.
 
 struct Params { count: u32 }
 

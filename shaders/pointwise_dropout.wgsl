@@ -1,3 +1,4 @@
+// with: random
 // Dropout, and its gradient, which is the same map: y = x · mask / (1 - p). The mask is stored
 // nowhere: it is a function of (seed, step, site, place of the row, column), so that backward finds
 // it again and the order of sentences in memory does not matter.
@@ -17,16 +18,6 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 
 const PLACED: bool = true;
-
-// Four random words from four counter words: the pcg4d permutation of Jarzynski and Olano, "Hash
-// Functions for GPU Rendering" (JCGT 2020).
-fn random(counter: vec4u) -> vec4u {
-    var v = counter * 1664525u + 1013904223u;
-    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
-    v ^= v >> vec4u(16u);
-    v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
-    return v;
-}
 
 @compute @workgroup_size(64)
 fn main(

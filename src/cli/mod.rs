@@ -8,6 +8,7 @@ mod predict;
 mod progress;
 mod recipe;
 mod reproduce;
+mod shaders;
 mod source;
 mod train;
 mod tune;
@@ -58,6 +59,9 @@ enum Command {
     Tune(tune::Arguments),
     /// List the adapters that can be used.
     Devices(devices::Arguments),
+    /// Write the complete shader texts that training and evaluating a model take, for reading and for
+    /// other compilers; needs no adapter.
+    Shaders(shaders::Arguments),
 }
 
 /// Runs the command that the process was started with.
@@ -84,6 +88,7 @@ pub fn main() -> ExitCode {
                 Command::Bench(arguments) => bench::run(arguments, common),
                 Command::Tune(arguments) => tune::run(arguments, common),
                 Command::Devices(arguments) => devices::run(arguments),
+                Command::Shaders(arguments) => shaders::run(arguments),
             }
         }
     };

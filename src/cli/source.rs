@@ -26,10 +26,18 @@ pub fn quickstart_recipe() -> Settings {
     Settings { learning_rate: 1e-3, warmup_steps: Some(40), ..Settings::default() }
 }
 
+/// Reads a model's configuration alone.
+pub fn config(name: &str) -> Result<Config> {
+    if name == QUICKSTART && !Path::new(name).exists() {
+        return Config::from_json(Path::new("assets/quickstart/config.json"), CONFIG);
+    }
+    Config::load(&directory(Kind::Model, name)?)
+}
+
 /// Reads a model. Parameters that it lacks are drawn from `seed`.
 pub fn model(name: &str, seed: u64) -> Result<Model> {
     if name == QUICKSTART && !Path::new(name).exists() {
-        let config = Config::from_json(Path::new("assets/quickstart/config.json"), CONFIG)?;
+        let config = config(name)?;
         let tokenizer = Tokenizer::from_vocabulary(VOCABULARY, true)?;
         let weights = checkpoint::fresh(&config, seed);
         return Model::new(config, tokenizer, weights);

@@ -15,6 +15,7 @@ fn specialise(shader: Shader, heads: Heads, mask: &Mask, dropout: Option<Dropout
         .with("BITS", mask.bits.is_some())
 }
 
+/// The words of `Params` in `shaders/shared/attention.wgsl`, in its order.
 fn parameters(heads: Heads, mask: &Mask, dropout: Option<Dropout>) -> Vec<Word> {
     let dropout = dropout.unwrap_or(Dropout { probability: 0.0, site: 0 });
     let mut words = vec![
@@ -127,4 +128,41 @@ pub fn backward(
         (shader!("attention_backward_query"), shader!("attention_backward_key_value"))
     };
     [Command::Launch(delta), Command::Launch(walk(query, 6)), Command::Launch(walk(key_value, 8))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Scalar;
+
+    #[test]
+    fn parameters_lie_as_the_shaders_read_them() {
+        let heads = Heads { count: 101, dim: 64 };
+        let mask = Mask {
+            blocks: TensorId(0),
+            visits: TensorId(1),
+            bits: None,
+            visits_stride: 102u32.into(),
+            bits_stride: 103u32.into(),
+            block: 16,
+        };
+        let dropout = Dropout { probability: 0.25, site: 104 };
+        let named = |name: &str| match name {
+            "tokens" => Symbol::Tokens.into(),
+            "blocks" => Symbol::Blocks.into(),
+            "heads" => 101u32.into(),
+            "visits_stride" => 102u32.into(),
+            "bits_stride" => 103u32.into(),
+            "seed" => Word::Step(Scalar::Seed),
+            "seed_high" => Word::Step(Scalar::SeedHigh),
+            "step" => Word::Step(Scalar::Step),
+            "site" => 104u32.into(),
+            "probability" => Word::Float(0.25),
+            other => panic!("shaders/shared/attention.wgsl: Params has a new word {other}"),
+        };
+        let text = shader!("attention_forward").text;
+        let wanted = crate::kernels::parts::members(&text, "Params");
+        let wanted: Vec<Word> = wanted.iter().map(|(name, _)| named(name)).collect();
+        assert_eq!(parameters(heads, &mask, Some(dropout)), wanted);
+    }
 }

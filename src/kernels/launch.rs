@@ -139,7 +139,7 @@ impl Grid {
     pub const LIMIT: u32 = 65_535;
 }
 
-/// A shader: its text, with the values of its constants fixed.
+/// A shader: its complete text, with the values of its constants fixed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Shader {
     /// The file's name without `.wgsl`.
@@ -151,8 +151,13 @@ pub struct Shader {
 }
 
 impl Shader {
-    /// The shader as its file stands.
-    pub fn new(name: &'static str, text: &'static str) -> Self {
+    /// The shader of a file with this text, and the parts that its first line names behind it.
+    ///
+    /// # Panics
+    /// There is no such part: a mistake in Crisp itself, which a test finds.
+    pub fn new(name: &'static str, own: &str) -> Self {
+        let text = super::parts::complete(own)
+            .unwrap_or_else(|part| panic!("{name}.wgsl: there is no shaders/shared/{part}.wgsl"));
         Self { name, constants: String::new(), text: text.into() }
     }
 

@@ -202,6 +202,32 @@ pub fn block_topk(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::parts::members;
+    use crate::sparsity::Block;
+    use std::mem::offset_of;
+
+    #[test]
+    fn a_block_lies_as_the_shaders_read_it() {
+        macro_rules! layout {
+            ($($member:ident),*) => {
+                [$((stringify!($member).to_owned(), offset_of!(Block, $member) as u32)),*]
+            };
+        }
+        let layout = layout![
+            first,
+            length,
+            sequence_first,
+            sequence,
+            blocks_first,
+            blocks,
+            pairs_first,
+            keep,
+            visits_first
+        ];
+        let text = include_str!("../../shaders/shared/block.wgsl");
+        assert_eq!(members(text, "Block"), layout);
+        assert_eq!(layout.len() as u32, Block::WORDS);
+    }
 
     #[test]
     fn room_for_scores_grows_with_the_length_and_not_with_its_square() {

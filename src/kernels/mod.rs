@@ -13,6 +13,7 @@ pub mod layer_norm;
 pub mod mask;
 pub mod matmul;
 pub mod optimizer;
+mod parts;
 pub mod pointwise;
 mod size;
 pub mod tune;
@@ -21,7 +22,7 @@ pub use heads::Heads;
 pub use launch::{Command, Count, Grid, Launch, Scalar, Scalars, Shader, TensorId, Word};
 pub use size::{Element, Size, Sizes, Symbol};
 
-/// The shader of that file.
+/// The shader of that file, with its parts.
 macro_rules! shader {
     ($name:literal) => {
         $crate::kernels::Shader::new($name, include_str!(concat!("../../shaders/", $name, ".wgsl")))

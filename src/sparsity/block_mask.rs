@@ -3,7 +3,8 @@
 use super::Rule;
 use std::fmt;
 
-/// A block of consecutive tokens of one sentence, in the words that the kernels read.
+/// A block of consecutive tokens of one sentence, in the words that the kernels read: the structure
+/// in `shaders/shared/block.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Block {
@@ -29,7 +30,7 @@ pub struct Block {
 
 impl Block {
     /// Words that the kernels read of a block.
-    pub const WORDS: u32 = 9;
+    pub const WORDS: u32 = (size_of::<Self>() / size_of::<u32>()) as u32;
 
     /// Words of a row of visits: a bit for each block of its sentence.
     pub fn visit_words(&self) -> u32 {

@@ -1,7 +1,8 @@
 // Compiles WGSL with Dawn, the compiler and validator that Chrome ships.
 //
-//   node check.mjs                    every shader of the repository
 //   node check.mjs FILE|DIRECTORY...  these files, and the .wgsl files of these directories
+//
+// They must be complete texts, as `crisp shaders` writes them: a file of shaders/ may lack its parts.
 //
 // Dawn refuses what naga lets through: a barrier in control flow that is not uniform, subgroup
 // functions without `enable subgroups;`. Its null backend is used on purpose: it validates all that
@@ -10,9 +11,6 @@
 
 import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
-
-const SHADERS = fileURLToPath(new URL('../../shaders', import.meta.url));
 
 // What the checker itself must be able to tell apart: a sound shader has no `refusal`, the others
 // are refused in words that match theirs. The last is one that only pipeline creation can find.
@@ -154,15 +152,15 @@ async function checkTheChecker(device) {
 
 /** The files meant by the arguments. */
 function filesOf(args) {
-  const paths = args.length > 0 ? args : [SHADERS];
-  const files = paths.flatMap((path) => {
+  const files = args.flatMap((path) => {
     const entry = statSync(path, { throwIfNoEntry: false });
     if (!entry) fail(`${path}: no such file or directory`);
     if (!entry.isDirectory()) return [path];
     const names = readdirSync(path).filter((name) => name.endsWith('.wgsl'));
     return names.sort().map((name) => join(path, name));
   });
-  if (files.length === 0) fail(`${paths.join(', ')}: no .wgsl file there, so nothing was checked`);
+  if (args.length === 0) fail('usage: node check.mjs FILE|DIRECTORY...');
+  if (files.length === 0) fail(`${args.join(', ')}: no .wgsl file there, so nothing was checked`);
   return files;
 }
 

@@ -4,19 +4,17 @@
 //! translates it for all three. Chrome's compiler refuses some of what naga accepts;
 //! `tests/chrome/check.mjs` asks it (`make shaders-in-chrome`).
 
-use crate::support::transformer::{self, Settings};
-use crisp::gpu::Abilities;
-use crisp::graph::Plan;
-use crisp::kernels::Heads;
-use crisp::kernels::matmul::{Activation, Operands, Transposition, Variant, matmul};
-use crisp::kernels::{Command, Size, Sizes, TensorId};
+use crisp::gpu::Access;
+use crisp::kernels::{Launch, Scalar, Shader, Word};
+use crisp::train::Shaders;
 use naga::back::{hlsl, msl, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, Module, ShaderStage};
-use std::collections::BTreeMap;
+use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::Path;
-use std::{env, fs};
+use std::sync::LazyLock;
 
 /// The default limits of WebGPU, which every adapter holds.
 const STORAGE_BUFFERS: usize = 8;
@@ -27,125 +25,31 @@ const WORKGROUP_SIZE: [u32; 3] = [256, 256, 64];
 /// The line that Chrome's compiler requires, and naga refuses, before subgroup functions.
 const ENABLE_SUBGROUPS: &str = "enable subgroups;";
 
-/// The name and text of every shader: as the files stand, and as plans of real models specialise it.
-fn variants() -> Vec<(String, String)> {
+/// Every shader as its file stands, with its parts, by its name.
+static KERNELS: LazyLock<BTreeMap<String, Shader>> = LazyLock::new(|| {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
     let entries = fs::read_dir(&directory)
         .unwrap_or_else(|why| panic!("{}: cannot list: {why}", directory.display()));
-    let mut texts = BTreeMap::new();
-    for entry in entries {
-        let path = entry.expect("a directory entry can be read").path();
-        if path.extension().is_some_and(|extension| extension == "wgsl") {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let text = fs::read_to_string(&path)
-                .unwrap_or_else(|why| panic!("{}: cannot read: {why}", path.display()));
-            texts.insert(name.into_owned(), text);
-        }
-    }
-    add_specialised(&mut texts);
-    add_products(&mut texts);
-    texts.into_iter().collect()
-}
+    let paths = entries.map(|entry| entry.expect("a directory entry can be read").path());
+    let is_shader = |path: &std::path::PathBuf| path.extension().is_some_and(|it| it == "wgsl");
+    let kernel = |path: std::path::PathBuf| {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&path)
+            .unwrap_or_else(|why| panic!("{}: cannot read: {why}", path.display()));
+        (name.clone(), Shader::new(name.leak(), &text))
+    };
+    paths.filter(is_shader).map(kernel).collect()
+});
 
-/// Every text that the plans of models of usual shapes are made of: both targets, training and
-/// evaluation, each activation, policy and block, heads of usual and of odd sizes.
-fn add_specialised(texts: &mut BTreeMap<String, String>) {
-    let heads = [(12, 64), (12, 32), (8, 128), (3, 6), (1, 1)];
-    let policies = [
-        "dense",
-        "topk:0.8",
-        "block-topk:0.8,block=4",
-        "block-topk:0.8,block=8",
-        "block-topk:0.8",
-        "block-topk:0.8,block=32",
-        "local:8",
-        "random:0.8",
-    ];
-    for (count, dim) in heads {
-        for policy in policies {
-            for (activation, dropout) in [(Activation::Gelu, 0.1), (Activation::Relu, 0.0)] {
-                let settings = Settings {
-                    vocabulary: 100,
-                    positions: 512,
-                    heads: Heads { count, dim },
-                    inner: u64::from(4 * count * dim),
-                    layers: 1,
-                    classes: 2,
-                    activation,
-                    dropout,
-                    policy: policy.parse().expect("a policy"),
-                };
-                for training in [true, false] {
-                    let step = transformer::step(&settings, training).expect("shapes that fit");
-                    for target in [Abilities::CPU, Abilities::GPU] {
-                        let largest = Sizes { tokens: 512, sequences: 8, ..Sizes::default() };
-                        let plan = Plan::new(&step.graph, target, largest, &[]).expect("a plan");
-                        add_commands(texts, plan.commands.iter().map(|(_, command)| command));
-                    }
-                }
-            }
-        }
-    }
-}
+/// Every text that plans of models of many shapes are made of, and those that the tuner tries.
+static TEXTS: LazyLock<Shaders> =
+    LazyLock::new(|| Shaders::all().unwrap_or_else(|why| panic!("{why}")));
 
-/// Every text that the tuner may choose for a product.
-fn add_products(texts: &mut BTreeMap<String, String>) {
-    let sizes = [132u32, 68, 36].map(Size::from);
-    for transposition in [Transposition::Nn, Transposition::Nt, Transposition::Tn] {
-        for target in [Abilities::CPU, Abilities::GPU] {
-            for variant in Variant::candidates(target, transposition, sizes) {
-                for activation in [Activation::None, Activation::Gelu] {
-                    let [a, b, c, bias, before] = [0, 1, 2, 3, 4].map(TensorId);
-                    let keeps = activation != Activation::None;
-                    let (bias, before) = (keeps.then_some(bias), keeps.then_some(before));
-                    let operands = Operands { a, b, bias, c, before, activation };
-                    let commands = matmul(variant, transposition, sizes, operands, |_| TensorId(5));
-                    add_commands(texts, commands.iter());
-                }
-            }
-        }
-    }
-}
-
-fn add_commands<'a>(
-    texts: &mut BTreeMap<String, String>,
-    commands: impl Iterator<Item = &'a Command>,
-) {
-    for command in commands {
-        let Command::Launch(launch) = command else { continue };
-        let shader = &launch.shader;
-        let name = format!("{}-{}.wgsl", shader.name, shader.constants);
-        let known = texts.insert(name.clone(), shader.text.to_string());
-        assert!(known.is_none_or(|known| known == *shader.text), "{name}");
-    }
-}
-
-/// Shaders can be read alone, so some text stands in several of them: it must be the same in each.
-#[test]
-fn what_shaders_share_is_the_same_everywhere() {
-    for (start, end) in [
-        ("fn random(", "\n}"),
-        ("struct Block {", "\n}"),
-        ("fn erfc(x: vec4f)", "\n}"),
-        ("fn erfc(x: f32)", "\n}"),
-        ("fn kept(row: u32, quad: u32)", "\n}"),
-        ("fn kept(head: u32", "\n}"),
-        ("fn next_visit(", "\n}"),
-        ("fn next_visitor(", "\n}"),
-        ("fn rank(", "\n}"),
-        ("fn ordered(", "\n}"),
-        ("fn add(reached", "\n}"),
-        ("fn refine(", "\n}"),
-        ("fn find_cut(", "\n}"),
-    ] {
-        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (name, text) in variants().iter().filter(|(name, _)| !name.contains('-')) {
-            let Some(first) = text.find(start) else { continue };
-            let last = first + text[first..].find(end).expect("a closing brace");
-            found.entry(text[first..last].into()).or_default().push(name.clone());
-        }
-        assert_eq!(found.len(), 1, "{start} differs between {:?}", found.values());
-    }
+/// The name and text of every shader: as the files stand, and as plans specialise it.
+fn variants() -> impl Iterator<Item = (String, &'static str)> {
+    let plain = KERNELS.iter().map(|(name, shader)| (format!("{name}.wgsl"), &*shader.text));
+    let special = TEXTS.iter().map(|(name, text)| (name.to_owned(), &*text.launch.shader.text));
+    plain.chain(special)
 }
 
 /// Parses, validates, measures and translates one shader text.
@@ -153,8 +57,9 @@ fn what_shaders_share_is_the_same_everywhere() {
 /// # Errors
 /// Says which rule the text breaks and, where naga knows it, in which line.
 fn check(name: &str, text: &str) -> Result<(), String> {
-    if !text.starts_with("//") {
-        return Err(format!("{name}: the first line must be a comment that says what it computes"));
+    let says = |line: &&str| !line.starts_with("// with:");
+    if !text.lines().find(says).is_some_and(|line| line.starts_with("//")) {
+        return Err(format!("{name}: must begin with a comment that says what it computes"));
     }
 
     let subgroups = text.lines().any(|line| line.trim() == ENABLE_SUBGROUPS);
@@ -274,39 +179,129 @@ fn translate(module: &Module, info: &ModuleInfo, policy: BoundsCheckPolicy) -> R
 }
 
 #[test]
-fn there_are_shaders_and_each_has_its_own_name() {
-    let mut names: Vec<String> = variants().into_iter().map(|(name, _)| name).collect();
-    assert!(!names.is_empty(), "no shaders/*.wgsl: the other tests here check nothing");
-    // One that only a plan makes: it must not happen that these are lost unnoticed.
+fn every_kernel_is_launched_and_belongs_to_a_family() {
+    let launched: BTreeSet<&str> = TEXTS.iter().map(|(_, text)| text.launch.shader.name).collect();
+    let files: BTreeSet<&str> = KERNELS.keys().map(String::as_str).collect();
+    assert_eq!(files, launched);
+    let families = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kernels");
+    for kernel in files {
+        let ends = kernel.match_indices('_').map(|(end, _)| end).chain([kernel.len()]);
+        let named = |end| families.join(&kernel[..end]).with_extension("rs").is_file();
+        assert!(ends.into_iter().any(named), "{kernel}: no family in src/kernels has its name");
+    }
+}
+
+/// One that only a plan makes: it must not happen that these are lost unnoticed.
+#[test]
+fn plans_specialise_shaders() {
     let (start, constants) = ("attention_forward-", "HEAD_DIM=6u,QUADS=2u,BLOCK=8u");
-    assert!(names.iter().any(|name| name.starts_with(start) && name.contains(constants)));
-    let count = names.len();
-    names.sort();
-    names.dedup();
-    assert_eq!(names.len(), count, "two variants share a name");
+    let found = |(name, _): (&str, _)| name.starts_with(start) && name.contains(constants);
+    assert!(TEXTS.iter().any(found));
+    assert!(TEXTS.iter().count() >= 466, "{} texts", TEXTS.iter().count());
+}
+
+/// Parameters and bindings are written down twice, in Rust and in WGSL: both must say the same.
+#[test]
+fn launches_bind_what_their_shaders_declare() {
+    for (name, text) in TEXTS.iter() {
+        let module = naga::front::wgsl::parse_str(&text.launch.shader.text)
+            .unwrap_or_else(|why| panic!("{}", why.emit_to_string_with_path("", name)));
+        check_parameters(&module, &text.launch).unwrap_or_else(|why| panic!("{name}: {why}"));
+        check_bindings(&module, &text.launch).unwrap_or_else(|why| panic!("{name}: {why}"));
+    }
+}
+
+/// Compares the words of a launch with the members of `Params`, which are 32 bits each.
+fn check_parameters(module: &Module, launch: &Launch) -> Result<(), String> {
+    let types = module.types.iter().map(|(_, kind)| kind);
+    let params = types.filter(|kind| kind.name.as_deref() == Some("Params"));
+    let Some(TypeInner::Struct { members, .. }) = params.map(|kind| &kind.inner).next() else {
+        return Err("no structure Params".into());
+    };
+    if members.len() != launch.parameters.len() {
+        let words = launch.parameters.len();
+        return Err(format!("Params has {} members, the launch {words} words", members.len()));
+    }
+    for (index, (member, word)) in members.iter().zip(&launch.parameters).enumerate() {
+        let member_name = member.name.as_deref().unwrap_or_default();
+        let (scalar, name) = match word {
+            Word::Size(_) => (naga::Scalar::U32, None),
+            Word::Float(_) => (naga::Scalar::F32, None),
+            Word::Step(Scalar::Seed) => (naga::Scalar::U32, Some("seed")),
+            Word::Step(Scalar::SeedHigh) => (naga::Scalar::U32, Some("seed_high")),
+            Word::Step(Scalar::Step) => (naga::Scalar::U32, Some("step")),
+            Word::Step(Scalar::LearningRate) => (naga::Scalar::F32, Some("learning_rate")),
+            Word::Step(Scalar::Correction(_)) => (naga::Scalar::F32, None),
+            Word::Step(Scalar::Sentences) => (naga::Scalar::U32, Some("sentences")),
+            // Its name says what it is the first of.
+            Word::Step(Scalar::FirstSentence) => (naga::Scalar::U32, None),
+        };
+        let same = module.types[member.ty].inner == TypeInner::Scalar(scalar)
+            && member.offset as usize == 4 * index
+            && name.is_none_or(|name| name == member_name);
+        if !same {
+            return Err(format!("word {index} is {word:?}, the member {member_name} is not"));
+        }
+    }
+    Ok(())
+}
+
+/// Compares the tensors of a launch with the variables from binding 1 on.
+fn check_bindings(module: &Module, launch: &Launch) -> Result<(), String> {
+    let mut declared = BTreeMap::new();
+    for (_, variable) in module.global_variables.iter() {
+        let Some(binding) = &variable.binding else { continue };
+        let access = match variable.space {
+            AddressSpace::Uniform => continue,
+            AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => "changed",
+            AddressSpace::Storage { .. } => "read",
+            _ => "texels",
+        };
+        declared.insert(binding.binding, access);
+    }
+    let bound = launch.buffers.iter().map(|(_, access)| match access {
+        Access::Read => "read",
+        Access::Texels => "texels",
+        Access::Write | Access::Update => "changed",
+    });
+    let bound: BTreeMap<u32, &str> = (1..).zip(bound).collect();
+    if declared == bound { Ok(()) } else { Err(format!("declares {declared:?}, binds {bound:?}")) }
 }
 
 #[test]
 fn every_shader_is_portable() {
     let failures: Vec<String> =
-        variants().iter().filter_map(|(name, text)| check(name, text).err()).collect();
+        variants().filter_map(|(name, text)| check(&name, text).err()).collect();
     assert!(failures.is_empty(), "{} refused:\n\n{}", failures.len(), failures.join("\n"));
 }
 
-/// Hands the texts to Chrome's compiler, which reads files: `make shaders-in-chrome` sets the
-/// directory. Without it this only names the files, so that a name that cannot be one is found.
+/// What `crisp shaders` writes is all there is, under names that any file system takes.
 #[test]
-fn every_shader_can_be_written_to_a_file() {
-    let directory = env::var_os("CRISP_WRITE_SHADERS");
-    for (name, text) in variants() {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-+=,".contains(c);
-        assert!(name.ends_with(".wgsl") && name.chars().all(is_plain), "no file name: {name}");
-        if let Some(directory) = &directory {
-            let path = Path::new(directory).join(&name);
-            fs::write(&path, text)
-                .unwrap_or_else(|why| panic!("{}: cannot write: {why}", path.display()));
+fn texts_are_written_with_a_list_that_explains_them() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let count = TEXTS.write(directory.path()).unwrap_or_else(|why| panic!("{why}"));
+    let list = fs::read_to_string(directory.path().join("shaders.json")).expect("a list");
+    let list: serde_json::Value = serde_json::from_str(&list).expect("JSON");
+    assert_eq!(
+        (count, list.as_object().map(|list| list.len())),
+        (TEXTS.iter().count(), Some(count))
+    );
+    for (name, text) in TEXTS.iter() {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-=,".contains(c);
+        assert!(name.len() < 250 && name.chars().all(is_plain), "no file name: {name}");
+        let written = fs::read_to_string(directory.path().join(name)).expect("a file for each");
+        assert!(written == *text.launch.shader.text, "{name}: is not the whole text");
+        let entry = &list[name];
+        assert_eq!(entry["kernel"], text.launch.shader.name);
+        for constant in text.launch.shader.constants.split(',').filter(|it| !it.is_empty()) {
+            let (constant, value) = constant.split_once('=').expect("a value");
+            assert_eq!(entry["constants"][constant], value, "{name}");
+            assert!(written.contains(&format!(" = {value};")), "{name}: {constant} is not set");
         }
+        assert!(entry["used"].as_array().is_some_and(|used| !used.is_empty()), "{name}");
     }
+    let why = TEXTS.write(directory.path()).expect_err("there are files").to_string();
+    assert!(why.contains("has files already") && why.contains("empty directory"), "{why}");
 }
 
 /// A shader with these declarations and this body, which the tests below make sound or broken.

@@ -1,0 +1,196 @@
+//! The complete shader texts that plans are made of, for reading, for tests and for other compilers.
+//! Needs no device.
+
+use super::{Settings, TrainingPlans};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::gpu::Abilities;
+use crate::graph::{Graph, Pass, Plan};
+use crate::kernels::matmul::{Activation, Operands, Transposition, Variant, matmul};
+use crate::kernels::tune::Tuning;
+use crate::kernels::{Command, Launch, Size, Sizes, TensorId};
+use crate::model::{Config, Inputs, network};
+use crate::sparsity::Policy;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Policies that between them need every kernel.
+const POLICIES: [&str; 5] = ["dense", "topk:0.8", "block-topk:0.8", "local:32", "random:0.8"];
+const ADAPTERS: [Abilities; 2] = [Abilities::CPU, Abilities::GPU];
+/// The batch that plans have room for: 8 sentences of 64 tokens. Only which variant of a product
+/// is taken depends on it.
+const LARGEST: Sizes = Sizes {
+    tokens: 512,
+    sequences: 8,
+    distinct: 512,
+    blocks: 32,
+    pairs: 128,
+    bit_pairs: 128,
+    visits: 32,
+    longest: 64,
+};
+
+/// A complete text, as compilers and drivers see it.
+#[derive(Debug, Clone)]
+pub struct Text {
+    /// The first launch of it: kernel, constants, text, parameters and bindings.
+    pub launch: Launch,
+    /// What it is used for, such as `training topk:0.8 on gpu`.
+    pub used: BTreeSet<String>,
+}
+
+/// Texts by the names that their files have.
+#[derive(Debug, Clone, Default)]
+pub struct Shaders(BTreeMap<String, Text>);
+
+impl Shaders {
+    /// The texts that training and evaluating a model take, under policies of every kind and on both
+    /// kinds of adapter.
+    ///
+    /// # Errors
+    /// Sizes of the model that do not fit each other, or that kernels cannot count.
+    pub fn of_model(config: &Config) -> Result<Self> {
+        let mut shaders = Self::default();
+        for policy in POLICIES {
+            shaders.add_model(config, &policy.parse()?, "")?;
+        }
+        Ok(shaders)
+    }
+
+    /// The texts of models of usual and of odd shapes, with each activation and size of a block, and
+    /// those that `crisp tune` may choose from.
+    ///
+    /// # Errors
+    /// None, unless Crisp itself is wrong.
+    pub fn all() -> Result<Self> {
+        let mut shaders = Self::default();
+        // All layers of a model share one size of blocks.
+        let blocks = [4, 8, 32].map(|block| {
+            format!("block-topk:0.8,block={block}@0+topk:0.8@1+local:8@2+random:0.8@3")
+        });
+        for (heads, dim) in [(12, 64), (12, 32), (8, 128), (3, 6), (1, 1)] {
+            for (activation, dropout) in [("gelu", 0.1), ("relu", 0.0)] {
+                let config = shape(heads, dim, activation, dropout)?;
+                for policy in POLICIES.into_iter().chain(blocks.iter().map(String::as_str)) {
+                    let what = format!(", {heads} heads of {dim}, {activation}");
+                    shaders.add_model(&config, &policy.parse()?, &what)?;
+                }
+            }
+        }
+        shaders.add_products();
+        Ok(shaders)
+    }
+
+    /// Each text by the name of its file.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Text)> {
+        self.0.iter().map(|(name, text)| (name.as_str(), text))
+    }
+
+    /// Writes every text to a file in a directory, and `shaders.json`, which says of each file the
+    /// kernel, the constants that were set in it and what it is used for. Returns how many texts.
+    ///
+    /// # Errors
+    /// A directory that has files already, and what the operating system refuses.
+    pub fn write(&self, directory: &Path) -> Result<usize> {
+        files::create_dir(directory)?;
+        let mut entries = directory.read_dir().map_err(|why| Error::io(directory, "list", &why))?;
+        if entries.next().is_some() {
+            let message = format!("{}: has files already", directory.display());
+            return Err(Error::usage(message).remedy("Name a new or an empty directory."));
+        }
+        let mut list = Map::new();
+        for (name, Text { launch, used }) in &self.0 {
+            let shader = &launch.shader;
+            files::write(&directory.join(name), shader.text.as_bytes())?;
+            let constants: Map<String, Value> = shader
+                .constants
+                .split(',')
+                .filter_map(|constant| constant.split_once('='))
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect();
+            list.insert(
+                name.clone(),
+                json!({ "kernel": shader.name, "constants": constants, "used": used }),
+            );
+        }
+        let list = serde_json::to_string_pretty(&list)
+            .map_err(|why| Error::input(format!("writing the list of shaders: {why}")))?;
+        files::write(&directory.join("shaders.json"), list.as_bytes())?;
+        Ok(self.0.len())
+    }
+
+    /// Adds what training and evaluating a model take under a policy.
+    fn add_model(&mut self, config: &Config, policy: &Policy, what: &str) -> Result<()> {
+        for abilities in ADAPTERS {
+            let tuning = Tuning::from(abilities);
+            let mut add = |phase: &str, plan: Plan| {
+                let used = format!("{phase} {policy} on {}{what}", abilities.name());
+                self.add(plan.commands.into_iter().map(|(_, command)| command), &used);
+            };
+            for (phase, parts) in [("training", 1), ("training in parts", 2)] {
+                let settings = Settings { gradient_accumulation: parts, ..Settings::default() };
+                let plans = TrainingPlans::new(config, policy, &settings, &tuning, LARGEST)?;
+                add(phase, plans.gradient);
+                plans.update.into_iter().for_each(|plan| add(phase, plan));
+            }
+            let mut graph = Graph::new();
+            let rules = policy.evaluation().for_layers(config.encoder.layers)?;
+            let inputs = Inputs::new(&mut graph, &rules);
+            network(&mut graph, config, &inputs, Pass::Inference)?;
+            add("evaluation", Plan::new(&graph, tuning, LARGEST, &[])?);
+        }
+        Ok(())
+    }
+
+    /// Adds what the tuner may choose for a product.
+    fn add_products(&mut self) {
+        let sizes = [132u32, 68, 36].map(Size::from);
+        for transposition in [Transposition::Nn, Transposition::Nt, Transposition::Tn] {
+            for abilities in ADAPTERS {
+                for variant in Variant::candidates(abilities, transposition, sizes) {
+                    for activation in [Activation::None, Activation::Gelu, Activation::Relu] {
+                        let [a, b, c, bias, before] = [0, 1, 2, 3, 4].map(TensorId);
+                        let keeps = activation != Activation::None;
+                        let (bias, before) = (keeps.then_some(bias), keeps.then_some(before));
+                        let operands = Operands { a, b, bias, c, before, activation };
+                        let commands =
+                            matmul(variant, transposition, sizes, operands, |_| TensorId(5));
+                        self.add(commands.into_iter(), "a product that was tuned");
+                    }
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, commands: impl Iterator<Item = Command>, used: &str) {
+        for command in commands {
+            let Command::Launch(launch) = command else { continue };
+            let name = match launch.shader.constants.as_str() {
+                "" => format!("{}.wgsl", launch.shader.name),
+                constants => format!("{}-{constants}.wgsl", launch.shader.name),
+            };
+            let new = || Text { launch, used: BTreeSet::new() };
+            self.0.entry(name).or_insert_with(new).used.insert(used.to_owned());
+        }
+    }
+}
+
+/// A model of few layers with heads of this size.
+fn shape(heads: u32, dim: u32, activation: &str, dropout: f32) -> Result<Config> {
+    let width = heads * dim;
+    let config = json!({
+        "model_type": "distilbert",
+        "vocab_size": 100,
+        "max_position_embeddings": 512,
+        "n_layers": 4,
+        "n_heads": heads,
+        "dim": width,
+        "hidden_dim": 4 * width,
+        "activation": activation,
+        "dropout": dropout,
+        "attention_dropout": dropout,
+        "seq_classif_dropout": dropout,
+    });
+    Config::from_json(Path::new("a shape of models"), &config.to_string())
+}
