@@ -196,7 +196,8 @@ fn a_data_set_is_the_directory_of_its_files() {
 
 /// What a data file of one example holds, by its extension.
 fn example(name: &str) -> &'static str {
-    match Path::new(name).extension().and_then(|extension| extension.to_str()) {
+    let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+    match extension.map(str::to_lowercase).as_deref() {
         Some("tsv") => "text\tlabel\na\t1\n",
         Some("csv") => "text,label\na,1\n",
         _ => "{\"text\": \"a\", \"label\": 1}\n",

@@ -85,11 +85,6 @@ impl Format {
     pub(crate) fn of(path: &Path) -> Option<Self> {
         rank(path).map(|rank| EXTENSIONS[rank].1)
     }
-
-    /// Whether this build of Crisp can read it.
-    pub(crate) fn is_built_in(self) -> bool {
-        self != Self::Parquet || cfg!(feature = "parquet")
-    }
 }
 
 /// The place of a file's extension among [`EXTENSIONS`].

@@ -2,7 +2,7 @@
 
 use super::id::Kind;
 use crate::data::Tokenizer;
-use crate::data::dataset::names::{FileName, Split, Unfit, files_of};
+use crate::data::dataset::names::{FileName, Format, Split, Unfit, files_of};
 use crate::model::files::{CONFIG, INDEX, WEIGHTS};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -91,8 +91,9 @@ const MIXED: usize = usize::MAX;
 fn dataset_files(all: &[String]) -> Wanted {
     let mut places = Places::new();
     for file in all {
-        let name = FileName::parse(Path::new(file)).filter(|name| name.format.is_built_in());
-        let Some(name) = name else { continue };
+        let readable =
+            |name: &FileName| cfg!(feature = "parquet") || name.format != Format::Parquet;
+        let Some(name) = FileName::parse(Path::new(file)).filter(readable) else { continue };
         let dir = file.rsplit_once('/').map_or("", |(dir, _)| dir);
         for rank in [name.rank, MIXED] {
             places.entry((rank, dir)).or_default().push(file);
