@@ -5,6 +5,7 @@
 //! uses `model`, which uses `graph`, which uses `kernels`, which use `gpu`; `sparsity` and `data` know no
 //! GPU. See `docs/architecture.md`.
 
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod data;
 pub mod engine;

@@ -21,6 +21,8 @@ use clap::{Args, Parser, Subcommand};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 /// Fine-tune and evaluate DistilBERT with structured sparse attention, on any GPU.
 #[derive(Parser)]
@@ -37,7 +39,7 @@ struct Common {
     /// Take the first adapter whose name, driver, back end or kind contains this.
     #[arg(long, global = true, value_name = "SUBSTRING")]
     adapter: Option<String>,
-    /// How much to log: error, warn, info, debug, trace, or a tracing filter.
+    /// How much to log: error, warn, info, debug, trace, or levels by module (crisp::model=debug).
     #[arg(long, global = true, value_name = "LEVEL", default_value = "warn")]
     log_level: String,
 }
@@ -67,18 +69,17 @@ enum Command {
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = tracing_subscriber::EnvFilter::try_new(&arguments.common.log_level);
+    let filter = arguments.common.log_level.parse::<Targets>();
     let result = match filter {
         Err(why) => Err(Error::usage(format!("--log-level {}: {why}", arguments.common.log_level))
             .remedy("It is error, warn, info, debug or trace.")),
         Ok(filter) => {
-            tracing_subscriber::fmt()
-                .with_env_filter(filter)
+            let lines = tracing_subscriber::fmt::layer()
                 .with_writer(std::io::stderr)
                 .with_ansi(std::io::stderr().is_terminal())
                 .with_target(false)
-                .without_time()
-                .init();
+                .without_time();
+            tracing_subscriber::registry().with(lines.with_filter(filter)).init();
             let common = &arguments.common;
             match arguments.command {
                 Command::Train(arguments) => train::run(arguments, common),

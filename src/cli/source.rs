@@ -103,42 +103,22 @@ pub fn training_data(name: &str, labels: &[String]) -> Result<(Dataset, Dataset)
         return Ok((train, dataset(name, Split::Validation, labels)?));
     }
     let mut train = dataset(name, Split::Train, labels)?;
-    let (mut learnt, mut held_out) = (Vec::new(), Vec::new());
-    for (index, example) in train.examples.drain(..).enumerate() {
-        if index % 10 == 9 { held_out.push(example) } else { learnt.push(example) }
-    }
-    if held_out.is_empty() {
-        return Err(Error::input(format!(
-            "{name}: {} examples are too few to hold a tenth of them out for evaluation",
-            learnt.len()
-        ))
-        .remedy("Name a directory with a train and a dev file."));
-    }
-    note(&format!("{name}: every tenth sentence ({}) is held out", held_out.len()));
-    let validation = Dataset {
-        path: train.path.clone(),
-        examples: held_out,
-        fingerprint: train.fingerprint.clone(),
-    };
-    train.examples = learnt;
+    let validation = train.hold_out()?;
+    note(&format!("{name}: every tenth sentence ({}) is held out", validation.examples.len()));
     Ok((train, validation))
 }
 
 fn directory(kind: Kind, name: &str) -> Result<PathBuf> {
-    let path = Path::new(name);
-    if path.exists() {
-        return Ok(path.into());
-    }
     let what = match kind {
         Kind::Model => "a model's directory (config.json, model.safetensors, tokenizer.json)",
         Kind::Dataset => "a data file, or a directory with a train and a dev file",
     };
-    if !hub::looks_like_id(name) {
+    if !Path::new(name).exists() && !hub::looks_like_id(name) {
         return Err(Error::input(format!("{name}: there is no such file or directory"))
             .remedy(format!("Name {what}, a hub id such as `org/name`, or `quickstart`.")));
     }
     let mut told = String::new();
-    hub::resolve(kind, name, &mut |file, done, total| {
+    hub::locate(kind, name, &mut |file, done, total| {
         if told != file {
             told = file.to_owned();
             let size = total

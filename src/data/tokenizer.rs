@@ -13,6 +13,12 @@ const CLS: &str = "[CLS]";
 const SEP: &str = "[SEP]";
 const UNK: &str = "[UNK]";
 
+// The names of the files.
+const WHOLE: &str = "tokenizer.json";
+const PIECES: &str = "vocab.txt";
+const SETTINGS: &str = "tokenizer_config.json";
+const ROLES: &str = "special_tokens_map.json";
+
 /// The special tokens of BERT, and the names that `transformers` has for their roles.
 const SPECIAL: [(&str, &str); 5] = [
     ("pad_token", "[PAD]"),
@@ -57,14 +63,14 @@ impl Tokenizer {
     /// Neither file is there, a file cannot be read or parsed, or the tokenizer does not frame text
     /// as `[CLS] … [SEP]`. Names the file.
     pub fn load(directory: &Path) -> Result<Self> {
-        let config = directory.join("tokenizer_config.json");
+        let config = directory.join(SETTINGS);
         let settings = match config.exists() {
             true => serde_json::from_str(&files::read_text(&config)?)
                 .map_err(|why| Error::input(format!("{}: {why}", config.display())))?,
             false => Settings::default(),
         };
 
-        let whole = directory.join("tokenizer.json");
+        let whole = directory.join(WHOLE);
         if whole.exists() {
             let parsed = tokenizers::Tokenizer::from_bytes(files::read(&whole)?);
             return parsed
@@ -72,13 +78,13 @@ impl Tokenizer {
                 .and_then(|inner| Self::new(inner, &settings))
                 .map_err(|error| error.at(whole.display()));
         }
-        let vocabulary = directory.join("vocab.txt");
+        let vocabulary = directory.join(PIECES);
         if vocabulary.exists() {
             return Self::from_lines(&files::read_text(&vocabulary)?, &settings)
                 .map_err(|error| error.at(vocabulary.display()));
         }
         Err(Error::input(format!(
-            "{}: no tokenizer: neither tokenizer.json nor vocab.txt is here",
+            "{}: no tokenizer: neither {WHOLE} nor {PIECES} is here",
             directory.display()
         ))
         .remedy("Copy one of the two from the model that the checkpoint was made from."))
@@ -257,9 +263,10 @@ impl Tokenizer {
         ids.iter().map(spelled).collect()
     }
 
-    /// The files that [`Tokenizer::save`] may write.
-    pub const FILES: [&str; 4] =
-        ["tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json"];
+    /// The files that a tokenizer is kept in.
+    pub const FILES: [&str; 4] = [WHOLE, PIECES, SETTINGS, ROLES];
+    /// Those of which one is enough.
+    pub const EITHER: [&str; 2] = [WHOLE, PIECES];
 
     /// Writes `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and, where a
     /// list of pieces can say all of the model, `vocab.txt`. `AutoTokenizer` of `transformers`
@@ -270,12 +277,12 @@ impl Tokenizer {
     pub fn save(&self, directory: &Path) -> Result<()> {
         files::create_dir(directory)?;
         let whole = self.inner.to_string(false).map_err(|why| {
-            Error::input(format!("{}: cannot write tokenizer.json: {why}", directory.display()))
+            Error::input(format!("{}: cannot write {WHOLE}: {why}", directory.display()))
         })?;
-        files::write(&directory.join("tokenizer.json"), whole.as_bytes())?;
+        files::write(&directory.join(WHOLE), whole.as_bytes())?;
         let vocabulary = self.vocabulary();
         if let Some(text) = &vocabulary {
-            files::write(&directory.join("vocab.txt"), text.as_bytes())?;
+            files::write(&directory.join(PIECES), text.as_bytes())?;
         }
 
         let special: serde_json::Map<_, _> = SPECIAL
@@ -297,9 +304,7 @@ impl Tokenizer {
             _ => "PreTrainedTokenizerFast",
         };
         config.insert("tokenizer_class".into(), json!(class));
-        for (name, content) in
-            [("tokenizer_config.json", config), ("special_tokens_map.json", special)]
-        {
+        for (name, content) in [(SETTINGS, config), (ROLES, special)] {
             let text = format!("{:#}\n", serde_json::Value::Object(content));
             files::write(&directory.join(name), text.as_bytes())?;
         }

@@ -140,9 +140,9 @@ fn key(adapter: &AdapterDescription) -> String {
     for shader in super::matmul::shaders() {
         hash.update(shader.text.as_bytes());
     }
-    let hash: String = hash.finalize()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = format!("{:x}", hash.finalize());
     let AdapterDescription { name, backend, driver, driver_version, .. } = adapter;
-    format!("{name} | {backend} | {driver} {driver_version} | shaders {hash}")
+    format!("{name} | {backend} | {driver} {driver_version} | shaders {}", &hash[..12])
 }
 
 impl Tuning {

@@ -8,6 +8,7 @@ use super::{Encoder, Head, Task};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::kernels::matmul::Activation;
+use crate::model::files::CONFIG;
 use crate::sparsity::Policy;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -39,7 +40,7 @@ impl Config {
     /// # Errors
     /// Where the file cannot be read, and as [`Config::from_json`].
     pub fn load(dir: &Path) -> Result<Self> {
-        let path = dir.join("config.json");
+        let path = dir.join(CONFIG);
         if !path.is_file() {
             let message = if dir.is_dir() {
                 format!("{}: no config.json in this directory", dir.display())

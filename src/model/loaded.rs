@@ -1,6 +1,7 @@
 //! A model as it is read from disk, and the way of its parameters to a session and back.
 
 use super::checkpoint::{self, Loaded, Tensor};
+use super::files::{CONFIG, WEIGHTS};
 use super::{Config, parameter_shapes, parameters};
 use crate::data::{Dataset, Encoded, Tokenizer};
 use crate::error::{Error, Result};
@@ -68,8 +69,8 @@ impl Model {
     pub fn save(&self, directory: &Path, weights: &[(String, Tensor)]) -> Result<()> {
         files::create_dir(directory)?;
         self.tokenizer.save(directory)?;
-        files::write(&directory.join("config.json"), self.config.to_json().as_bytes())?;
-        checkpoint::save(&directory.join("model.safetensors"), weights, &[])
+        files::write(&directory.join(CONFIG), self.config.to_json().as_bytes())?;
+        checkpoint::save(&directory.join(WEIGHTS), weights, &[])
     }
 }
 

@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod config;
 mod encoder;
 mod family;
+pub mod files;
 pub mod hub;
 mod inputs;
 mod loaded;

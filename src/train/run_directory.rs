@@ -20,13 +20,13 @@ use crate::files;
 use crate::graph::{Role, Session};
 use crate::model::Model;
 use crate::model::checkpoint::{self, Tensor};
+use crate::model::files::{CONFIG, WEIGHTS as MODEL};
 use crate::model::{Parameter, download, parameters, upload};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const PROGRESS: &str = "progress.json";
 /// What a run writes into its directory and a new one replaces; the record goes last, so that a
@@ -37,7 +37,7 @@ const WRITTEN: [&str; 8] = [
     "attention.json",
     "report.html",
     "trace.json",
-    "config.json",
+    CONFIG,
     MODEL,
     "run.json",
 ];
@@ -252,7 +252,7 @@ impl HeldDirectory {
     /// What the operating system refuses.
     pub fn discard_model(&self) -> Result<()> {
         remove(&self.checkpoints())?;
-        let files = Tokenizer::FILES.iter().chain(&["config.json", MODEL]);
+        let files = Tokenizer::FILES.iter().chain(&[CONFIG, MODEL]);
         files.map(|name| self.path.join(name)).try_for_each(|path| remove(&path))
     }
 

@@ -51,7 +51,7 @@ fn fingerprint(model: &Model) -> String {
             hash.update(bytemuck::cast_slice(&tensor.data));
         }
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", hash.finalize())
 }
 
 /// Looks whether the run may begin in the directory. Changes nothing. A run that is resumed gets

@@ -4,15 +4,9 @@ use crisp::data::{Batch, Dataset, Encoded, Split, Tokenizer, batches, epoch_orde
 use crisp::error::Kind;
 use crisp::kernels::Sizes;
 use crisp::train::{Batches, Settings};
-use parquet::basic::Compression;
-use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
-use parquet::file::properties::WriterProperties;
-use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::parser::parse_message_type;
 use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use tempfile::TempDir;
 
 /// A directory that is removed with the test, and a file in it.
@@ -228,7 +222,7 @@ mod dataset {
         fs::create_dir(directory.path().join("train.csv")).unwrap();
         fs::create_dir(directory.path().join("data")).unwrap();
         fs::write(directory.path().join("data/test.tsv"), line("x")).unwrap();
-        for validation in ["dev.csv", "validation.jsonl", "val.tsv"] {
+        for validation in ["dev.csv", "validation.jsonl", "val.tsv", "valid.tsv", "Dev.TSV"] {
             let path = directory.path().join(validation);
             let text = match validation {
                 "dev.csv" => "sentence,label\nv,1\n".to_string(),
@@ -287,6 +281,27 @@ mod dataset {
         let error = Dataset::from_tsv(Path::new("quickstart"), b"text\tlabel\na\t9\n", &names());
         let message = error.unwrap_err().to_string();
         assert!(message.starts_with("quickstart: line 2: "), "{message}");
+    }
+
+    #[test]
+    fn every_tenth_example_can_be_held_out() {
+        let lines: String = (1..=29).map(|n| format!("{n}\t{}\n", n % 2)).collect();
+        let mut train = load("t.tsv", format!("text\tlabel\n{lines}"), Split::Train).unwrap();
+        let whole = train.clone();
+        let held_out = train.hold_out().unwrap();
+        assert_eq!(rows(&held_out), [("10", Some(0)), ("20", Some(0))]);
+        assert_eq!((&held_out.path, &held_out.fingerprint), (&whole.path, &whole.fingerprint));
+        let others: Vec<_> = whole
+            .examples
+            .into_iter()
+            .filter(|example| !held_out.examples.contains(example))
+            .collect();
+        assert_eq!(train.examples, others);
+
+        train.truncate(9);
+        let error = train.clone().hold_out().unwrap_err().to_string();
+        assert!(error.contains("t.tsv: 9 examples are too few"), "{error}");
+        assert_eq!(train.examples.len(), 9);
     }
 
     #[test]
@@ -357,8 +372,21 @@ mod dataset {
     }
 }
 
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn without_its_feature_a_parquet_file_is_refused_in_words() {
+    refused("x.parquet", "PAR1", &["Parquet", "feature `parquet`"]);
+}
+
+#[cfg(feature = "parquet")]
 mod parquet_files {
     use super::*;
+    use parquet::basic::Compression;
+    use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+    use std::sync::Arc;
 
     enum Values<'a> {
         Text(&'a [&'a str]),
@@ -430,12 +458,29 @@ mod parquet_files {
             ("label", Values::Text(&["positive"])),
             ("text", Values::Text(&["a"])),
         ];
-        for compression in
-            [Compression::UNCOMPRESSED, Compression::GZIP(Default::default()), Compression::LZ4_RAW]
-        {
+        for compression in [
+            Compression::UNCOMPRESSED,
+            Compression::GZIP(Default::default()),
+            Compression::LZ4_RAW,
+            Compression::ZSTD(Default::default()),
+        ] {
             let data = load("x.parquet", parquet(&named, compression), Split::Train).unwrap();
             assert_eq!(rows(&data), [("a", Some(1))]);
         }
+    }
+
+    /// Written by pyarrow 26 with `pq.write_table(table, path, compression="zstd")`.
+    const ZSTD: &[u8] = include_bytes!("fixtures/zstd.parquet");
+
+    #[test]
+    fn what_other_programs_pack_with_zstd_is_read() {
+        let data = load("x.parquet", ZSTD, Split::Train).unwrap();
+        let three = [
+            ("a fine film ", Some(1)),
+            ("dull , dull , dull", Some(0)),
+            ("tout à fait charmant", Some(1)),
+        ];
+        assert_eq!(rows(&data), three.repeat(40));
     }
 
     #[test]

@@ -6,14 +6,12 @@ use super::{Loaded, Tensor, is_head};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::family::{FAMILIES, Family, POSITIONS, Place};
+use crate::model::files::{INDEX, WEIGHTS};
 use crate::model::{Config, parameter_shapes};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
-
-const WEIGHTS: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 
 /// Reads a model's parameters from `model.safetensors` in `dir`, or from the files that
 /// `model.safetensors.index.json` names, in float32, float16 or bfloat16.
