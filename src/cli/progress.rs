@@ -1,7 +1,7 @@
 //! What a person sees while a run goes on: a live line on a terminal, plain lines elsewhere.
 
 use super::note;
-use crate::train::{Event, Memory};
+use crate::train::{Event, Memory, StepLine};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -53,60 +53,10 @@ impl Progress {
     pub fn show(&mut self, event: Event) {
         match event {
             Event::Planned { memory, evaluation, steps, done } => {
-                let Memory { parameters, activations, others, saving } = memory;
-                self.line(&format!(
-                    "planned: {} on the device at most: {} of parameters with their moments, {} of \
-                     activations and gradients, {} of inputs and the like, {} for evaluation, {} \
-                     while saving",
-                    bytes(parameters + activations + others + evaluation + saving),
-                    bytes(parameters),
-                    bytes(activations),
-                    bytes(others),
-                    bytes(evaluation),
-                    bytes(saving),
-                ));
-                if done > 0 {
-                    self.line(&format!("resumed after step {done} of {steps}"));
-                }
-                (self.steps, self.done_before) = (steps, done);
-                self.started = Instant::now();
-                self.last_line = self.started;
-                if let Some(bar) = &self.bar {
-                    bar.set_length(u64::from(steps));
-                    bar.set_position(u64::from(done));
-                    bar.reset_eta();
-                    bar.enable_steady_tick(Duration::from_millis(250));
-                }
+                self.line(&planned(memory, evaluation));
+                self.begin(steps, done);
             }
-            Event::Step { line } => {
-                self.tokens += line.tokens;
-                self.sum = (self.sum.0 + f64::from(line.loss), self.sum.1 + 1);
-                let seconds = self.started.elapsed().as_secs_f64();
-                let message = format!(
-                    "loss {:.4}  {:.0} tokens/s",
-                    line.loss,
-                    self.tokens as f64 / seconds.max(1e-9)
-                );
-                if let Some(bar) = &self.bar {
-                    bar.set_position(u64::from(line.step));
-                    bar.set_message(message);
-                } else if self.last_line.elapsed() >= EVERY || line.step == self.steps {
-                    let rate = f64::from(line.step - self.done_before) / seconds.max(1e-9);
-                    let left = f64::from(self.steps - line.step) / rate;
-                    note(&format!(
-                        "step {}/{}  loss {:.4} (mean of {})  {rate:.2} steps/s  {:.0} tokens/s  \
-                         {} left",
-                        line.step,
-                        self.steps,
-                        self.sum.0 / f64::from(self.sum.1),
-                        self.sum.1,
-                        self.tokens as f64 / seconds.max(1e-9),
-                        duration(left),
-                    ));
-                    self.last_line = Instant::now();
-                    self.sum = (0.0, 0);
-                }
-            }
+            Event::Step { line } => self.step(&line),
             Event::Evaluated { step, evaluation, best } => self.line(&format!(
                 "evaluation after step {step}: accuracy {:.4}, loss {:.4} over {} sentences{}",
                 evaluation.accuracy,
@@ -119,12 +69,66 @@ impl Progress {
         }
     }
 
+    fn begin(&mut self, steps: u32, done: u32) {
+        if done > 0 {
+            self.line(&format!("resumed after step {done} of {steps}"));
+        }
+        (self.steps, self.done_before) = (steps, done);
+        self.started = Instant::now();
+        self.last_line = self.started;
+        if let Some(bar) = &self.bar {
+            bar.set_length(u64::from(steps));
+            bar.set_position(u64::from(done));
+            bar.reset_eta();
+            bar.enable_steady_tick(Duration::from_millis(250));
+        }
+    }
+
+    fn step(&mut self, line: &StepLine) {
+        self.tokens += line.tokens;
+        self.sum = (self.sum.0 + f64::from(line.loss), self.sum.1 + 1);
+        let seconds = self.started.elapsed().as_secs_f64().max(1e-9);
+        let tokens_per_second = self.tokens as f64 / seconds;
+        if let Some(bar) = &self.bar {
+            bar.set_position(u64::from(line.step));
+            bar.set_message(format!("loss {:.4}  {tokens_per_second:.0} tokens/s", line.loss));
+        } else if self.last_line.elapsed() >= EVERY || line.step == self.steps {
+            let rate = f64::from(line.step - self.done_before) / seconds;
+            note(&format!(
+                "step {}/{}  loss {:.4} (mean of {})  {rate:.2} steps/s  \
+                 {tokens_per_second:.0} tokens/s  {} left",
+                line.step,
+                self.steps,
+                self.sum.0 / f64::from(self.sum.1),
+                self.sum.1,
+                duration(f64::from(self.steps - line.step) / rate),
+            ));
+            self.last_line = Instant::now();
+            self.sum = (0.0, 0);
+        }
+    }
+
     /// Takes the live line away.
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }
+}
+
+/// What training takes on the device.
+fn planned(memory: Memory, evaluation: u64) -> String {
+    let Memory { parameters, activations, others, saving } = memory;
+    format!(
+        "planned: {} on the device at most: {} of parameters with their moments, {} of activations \
+         and gradients, {} of inputs and the like, {} for evaluation, {} while saving",
+        bytes(parameters + activations + others + evaluation + saving),
+        bytes(parameters),
+        bytes(activations),
+        bytes(others),
+        bytes(evaluation),
+        bytes(saving),
+    )
 }
 
 /// `1.5 GiB`.

@@ -1,4 +1,5 @@
-//! The flags that say how something is trained, and what they mean together with a file of settings.
+//! The flags that say how something is trained, and what they mean together with a file of
+//! settings.
 
 use super::{note, progress, source};
 use crate::error::Result;
@@ -190,8 +191,8 @@ pub fn choose(given: SettingsFile) -> Chosen {
             Ok(()) => (source::MODEL.into(), source::DATA.into()),
             Err(why) => {
                 let text = format!(
-                    "NOTE: {} or {} cannot be had here, so this trains the embedded quickstart: \
-                     our own small corpus and a small model from fresh weights, not the paper's task.",
+                    "NOTE: {} or {} cannot be had here, so this trains the embedded quickstart: our \
+                     own small corpus and a small model from fresh weights, not the paper's task.",
                     source::MODEL,
                     source::DATA
                 );

@@ -26,8 +26,8 @@ pub struct StepLine {
     pub tokens: usize,
     /// Time from the step before to this one.
     pub seconds: f64,
-    /// The part of it in which the host wrote the inputs, recorded the commands and submitted them. (A
-    /// software adapter may compute while it is being submitted to.)
+    /// The part of it in which the host wrote the inputs, recorded the commands and submitted them.
+    /// (A software adapter may compute while it is being submitted to.)
     pub host_seconds: f64,
     /// Operations of attention, forward and backward, over the pairs that counted.
     pub attention_operations: u64,

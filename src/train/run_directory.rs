@@ -350,3 +350,34 @@ fn remove(path: &Path) -> Result<()> {
     };
     removed.map_err(|why| Error::io(path, "remove", &why))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_held_by_one_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run");
+        let held = HeldDirectory::take(&path).unwrap();
+        assert_eq!(held.record(), path.join("run.json"));
+        assert!(HeldDirectory::take_if_free(&path).unwrap().is_none());
+        let error = HeldDirectory::take(&path).unwrap_err().to_string();
+        assert!(error.contains("another process"), "{error}");
+        drop(held);
+        HeldDirectory::take(&path).unwrap();
+    }
+
+    #[test]
+    fn clearing_takes_what_a_run_wrote_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = HeldDirectory::take(directory.path()).unwrap();
+        fs::create_dir_all(held.best()).unwrap();
+        fs::write(held.record(), "{}").unwrap();
+        fs::write(held.path.join("notes.txt"), "mine").unwrap();
+        assert!(held.occupied_by().is_some());
+        held.clear().unwrap();
+        assert_eq!(held.occupied_by(), None);
+        assert!(held.path.join("notes.txt").exists());
+    }
+}

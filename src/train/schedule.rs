@@ -61,7 +61,8 @@ pub struct Step {
 }
 
 impl Schedule {
-    /// The schedule of a run of `total` steps, of which `per_epoch` pass once over the training set.
+    /// The schedule of a run of `total` steps, of which `per_epoch` pass once over the training
+    /// set.
     pub fn new(settings: &Settings, per_epoch: u32, total: u32) -> Self {
         let warmup = settings.warmup_steps.unwrap_or((f64::from(total) * 0.06).round() as u32);
         Self {

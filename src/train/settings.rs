@@ -1,5 +1,6 @@
-//! Every setting of a training run, declared once: a row here is a field, its default, its range, a
-//! flag, a key in TOML, a line of help, and an entry of `run.json` that a resumed run may not change.
+//! Every setting of a training run, declared once: a row here is a field, its default, its range,
+//! a flag, a key in TOML, a line of help, and an entry of `run.json` that a resumed run may not
+//! change.
 
 use crate::data::Batch;
 use crate::error::{Error, Result};
@@ -129,7 +130,8 @@ macro_rules! settings {
                 },
                 text: |settings| Value::text(&settings.$name),
                 wanted: |$settings| {
-                    $(if Value::item(&$settings.$name).is_some_and(|item| !($range).contains(item)) {
+                    $(let item = Value::item(&$settings.$name);
+                    if item.is_some_and(|item| !($range).contains(item)) {
                         return Some($wanted);
                     })?
                     let _ = $settings;
@@ -143,8 +145,9 @@ macro_rules! settings {
 }
 
 settings! { |settings|
-    /// What attention keeps: `dense`, `topk:0.8`, `block-topk:0.8`, `local:8`, `random:0.8`, for some
-    /// layers (`topk:0.8@3-5`), growing over the run (`topk:0->0.8`); docs/sparsity.md has all of it.
+    /// What attention keeps: `dense`, `topk:0.8`, `block-topk:0.8`, `local:8`, `random:0.8`, for
+    /// some layers (`topk:0.8@3-5`), growing over the run (`topk:0->0.8`); docs/sparsity.md has
+    /// all of it.
     sparsity: Policy = Policy::dense() => "what the model was trained with, else dense",
         Flag::Value("S");
     /// Passes over the training set.

@@ -1,8 +1,8 @@
 //! Whether a run may begin in its directory, and what identifies it.
 
+use super::job::{Job, Output, Start};
 use super::record::{DataRecord, RunData, RunRecord};
-use super::run_directory::RunDirectory;
-use super::{Job, Start};
+use super::run_directory::{HeldDirectory, RunDirectory};
 use crate::data::Dataset;
 use crate::error::{Advice, Error, Result};
 use crate::graph::Session;
@@ -103,4 +103,18 @@ fn check_free(start: Start, directory: &RunDirectory) -> Result<()> {
             .advice(Advice::RunExists));
     }
     Ok(())
+}
+
+/// Takes the directory for the run, and writes its record there. A former run goes, unless it is
+/// the one that is resumed.
+///
+/// # Errors
+/// Another process trains there; what the operating system refuses.
+pub fn take(output: Output, start: Start, record: &RunRecord) -> Result<HeldDirectory> {
+    let directory = output.hold()?;
+    if start != Start::Resume {
+        directory.clear()?;
+    }
+    directory.write_record(record)?;
+    Ok(directory)
 }

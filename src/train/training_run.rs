@@ -10,9 +10,7 @@ use super::schedule::{Schedule, Step};
 use super::sentences::Sentences;
 use super::{Memory, Settings, Trainer, start};
 use crate::data::Dataset;
-use crate::engine::Evaluator;
-use crate::engine::Prepared;
-use crate::engine::{Evaluation, Prediction};
+use crate::engine::{Evaluation, Evaluator, Prediction, Prepared};
 use crate::error::{Advice, Error, Result};
 use crate::graph::{Session, Timing, ops};
 use crate::kernels::{Scalars, Sizes};
@@ -185,11 +183,7 @@ impl<'a> Run<'a> {
             Start::New | Start::Replace => Progress::default(),
         };
         // Only now that everything else has worked is a former run replaced.
-        let directory = output.hold()?;
-        if start != Start::Resume {
-            directory.clear()?;
-        }
-        directory.write_record(&record)?;
+        let directory = start::take(output, start, &record)?;
         let metrics = Metrics::open(&directory.metrics(), progress.step)?;
         on(Event::Planned {
             memory: trainer.memory(),

@@ -282,7 +282,7 @@ fn settings_come_from_a_file_and_flags_win() {
     let (model, data) = small(directory);
     fs::write(
         directory.join("run.toml"),
-        format!("model = {model:?}\ndata = {data:?}\nmax-steps = 5\nbatch-size = 4\nclip = 0.5\n"),
+        format!("model = {model:?}\ndata = {data:?}\nmax-steps = 5\nbatch_size = 4\nclip = 0.5\n"),
     )
     .unwrap();
     let arguments =
@@ -294,9 +294,14 @@ fn settings_come_from_a_file_and_flags_win() {
     assert_eq!(settings["batch_size"], 4);
     assert_eq!(settings["clip"], 0.5);
     assert_eq!(settings["shuffle"], false);
-    fs::write(directory.join("bad.toml"), "batch_sise = 4\n").unwrap();
     let arguments = ["train", "--config", "bad.toml"];
-    fails(directory, &arguments, 1, &["bad.toml", "batch_sise"]);
+    for (text, code, words) in [
+        ("batch_sise = 4\n", 1, ["bad.toml, line 1: batch_sise", "`batch-size`"]),
+        ("clip = 1\nbatch-size = 0\n", 2, ["bad.toml, line 2: batch-size 0", "between 1 and"]),
+    ] {
+        fs::write(directory.join("bad.toml"), text).unwrap();
+        fails(directory, &arguments, code, &words);
+    }
 }
 
 #[test]
@@ -332,6 +337,12 @@ fn wrong_usage_ends_with_2() {
         (vec!["train", "--model", "quickstart", "--max-length", "2"], vec!["max-length"]),
         (vec!["train", "--model", "quickstart", "--dropout", "1"], vec!["dropout"]),
         (vec!["train", "--model", "quickstart", "--learning-rate", "nan"], vec!["learning-rate"]),
+        (
+            vec!["train", "--model", "quickstart", "--gradient-accumulation", "33"],
+            vec!["--gradient-accumulation 33", "batch size"],
+        ),
+        (vec!["train", "--model", "quickstart", "--seed", "-1"], vec!["--seed", "'-1'"]),
+        (vec!["eval", "--model", "m", "--data", "d", "--max-length", "2"], vec!["--max-length 2"]),
         (vec!["train", "--unknown"], vec!["--unknown"]),
         (vec!["eval", "--data", "quickstart"], vec!["--model"]),
         (vec!["predict", "--model", "quickstart", "--log-level", "=="], vec!["log-level"]),

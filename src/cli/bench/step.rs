@@ -46,7 +46,12 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "eval")]
     checkpoint_activations: bool,
     /// Steps that are measured, after one that warms up.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(3..=10_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 5,
+        value_parser = clap::value_parser!(u32).range(3..=10_000)
+    )]
     steps: u32,
     /// Then one more step, timed kernel by kernel: prints a table.
     #[arg(long)]
@@ -203,7 +208,8 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     if arguments.json { print_json(&report) } else { show(&report) }
 }
 
-/// Runs these steps as the training loop does: one is submitted before the one before has come back.
+/// Runs these steps as the training loop does: one is submitted before the one before has come
+/// back.
 fn measure(
     session: &Session,
     runner: &mut Runner,
