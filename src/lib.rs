@@ -1,6 +1,20 @@
 //! Crisp fine-tunes and evaluates DistilBERT with structured sparse attention, in WGSL compute
 //! shaders on any GPU that Vulkan, Metal or DX12 can reach.
 //!
+//! A trained model classifies sentences:
+//!
+//! ```no_run
+//! let mut classifier = crisp::Classifier::open("runs/mine")?;
+//! for answer in classifier.classify(&["an unexpectedly moving film", "dull"])? {
+//!     println!("{} {:?} {:?}", answer.label, answer.probabilities, answer.logits);
+//! }
+//! # crisp::Result::Ok(())
+//! ```
+//!
+//! [`train`] trains one, and `examples/` has whole programs. The features `cli` (the binary), `hub` (models
+//! and data by their Hugging Face id) and `parquet` are on by default; a program that only classifies
+//! needs none of them.
+//!
 //! Data walks downstairs: `cli` uses `study`, which uses `report` and `train`, which use `engine`, which
 //! uses `model`, which uses `graph`, which uses `kernels`, which use `gpu`; `sparsity` and `data` know no
 //! GPU. See `docs/architecture.md`.
@@ -22,3 +36,11 @@ pub mod sparsity;
 pub mod study;
 pub mod timing;
 pub mod train;
+
+pub use engine::{Answer, Classifier};
+pub use error::{Error, Result};
+
+/// The README's programs, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -2,12 +2,14 @@
 
 mod attention_pairs;
 mod batch;
+mod classifier;
 mod evaluator;
 mod inspector;
 mod prediction;
 
 pub use attention_pairs::{AttentionPairs, TRAINING};
 pub use batch::{Prepared, UNDER_WAY, sizes_of};
+pub use classifier::{Answer, Classifier};
 pub use evaluator::Evaluator;
 pub use inspector::{HeadLook, Inspection, Inspector, Look};
 pub use prediction::{Evaluation, Prediction};

@@ -3,10 +3,12 @@
 //! One module per subject; `cargo test --release --test integration shaders` runs one of them. Every
 //! test that computes needs an adapter (a software one will do); without one it fails and says why.
 
+mod accumulation;
 mod checkpoint;
 mod command_line;
 mod data;
 mod floors;
+mod front_door;
 mod hub;
 mod kernels;
 mod measuring;

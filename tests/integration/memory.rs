@@ -1,35 +1,20 @@
 //! Memory: what is planned is what is allocated, it stays flat, and activations that are computed again
 //! take less of it and change no bit.
 
-use crisp::data::{Dataset, Encoded, Tokenizer};
+use crate::support::tiny;
+use crisp::data::{Dataset, Encoded};
 use crisp::engine::Prepared;
 use crisp::gpu::{Abilities, Device};
 use crisp::graph::{Role, Session};
 use crisp::kernels::{Scalars, Sizes};
-use crisp::model::{self, Config, Model, checkpoint};
+use crisp::model::{self, Config};
 use crisp::sparsity::Policy;
 use crisp::train::{Event, Job, Settings, Trainer, TrainingPlans, train};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 fn session() -> Session {
     Session::new(Device::open(None).unwrap_or_else(|why| panic!("{why}")))
-}
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
-}
-
-/// The smallest of the fixtures, with a tokenizer.
-fn tiny() -> Model {
-    let directory = fixture("tiny");
-    let config = Config::load(&directory).unwrap();
-    let weights = checkpoint::load(&directory, &config, 0).unwrap();
-    let letters: String = ('a'..='z').map(|letter| format!("{letter}\n##{letter}\n")).collect();
-    let vocabulary = format!("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n{letters}");
-    let words: Vec<&str> = vocabulary.lines().take(config.encoder.vocab_size).collect();
-    let tokenizer = Tokenizer::from_vocabulary(&words.join("\n"), true).unwrap();
-    Model::new(config, tokenizer, weights).unwrap()
 }
 
 /// Sentences of these lengths, words and labels following from their places.
