@@ -117,8 +117,11 @@ fn parts_take_the_memory_of_a_part() {
         let plans = TrainingPlans::new(&config, &policy, &settings, &tuning, sizes(sentences));
         plans.unwrap().gradient.made_bytes()
     };
-    // In parts, gradients leave the plan's memory at once: what is left are activations.
-    let [all, quarter] = [made(2, 32), made(4, 8)];
-    assert!(quarter < all * 3 / 10, "{quarter} bytes for 8 sentences, {all} for 32");
+    // In parts a gradient leaves the plan's memory at once, and the largest of them has to have been
+    // there: the word embedding's. What is left are activations.
+    let words = 30522 * 768 * 4;
+    let [all, quarter] = [made(2, 32), made(4, 8)].map(|bytes| bytes - words);
+    assert!(quarter < all * 27 / 100, "{quarter} bytes for 8 sentences, {all} for 32");
+    let quarter = quarter + words;
     assert!(quarter < made(1, 32) / 2, "{quarter} bytes in parts, {} at once", made(1, 32));
 }
