@@ -1,8 +1,9 @@
 // with: dropout random
-// Dropout, and its gradient, which is the same map: y = x · mask / (1 - p). The mask is a function of
-// the place of the row and of the column, so that the order of sentences in memory does not matter.
-//   x, y [rows, columns];  places [rows]: sequence << 16 | position, or without PLACED the number of
-//   the row within the whole step.
+// Dropout, and its gradient, which is the same map: y = x · mask / (1 - p). The mask is a function
+// of the place of the row and of the column, so that the order of sentences in memory does not
+// matter.
+//   x, y [rows, columns];  places [rows]: sequence << 16 | position, or without PLACED the number
+//   of the row within the whole step.
 
 struct Params {
     rows: u32, columns: u32,
