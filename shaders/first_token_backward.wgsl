@@ -1,7 +1,7 @@
 // Gradient of first-token selection: dx[t] = dy[sequence of t] where t is the first token of its
 // sequence, and zero elsewhere.
-//   dx [tokens, columns], dy [sequences, columns];  places [tokens]: sequence << 16 | position, sequences
-// being numbered within the whole step, of which this batch may be a part.
+//   dx [tokens, columns], dy [sequences, columns];  places [tokens]: sequence << 16 | position,
+//   sequences being numbered within the whole step, of which this batch may be a part.
 
 struct Params { tokens: u32, columns: u32, first_sequence: u32 }
 

@@ -1,11 +1,11 @@
 // with: block random select
-// A random mask: for each head and query, `keep` keys of its sequence drawn at random, as a control for
-// row top-k. Each key has a random word, and those with the highest words are kept; among equals the
-// lowest key wins. The words are a function of the seeds, the step, the layer, the sequence and the two
-// places; at step 0, which is evaluation, not of the sequence, so that a sentence is judged alike
-// whichever batch it is in.
-//   bits: bits[(head · pairs + pair) · BLOCK + query row] has bit j set where the row keeps the j-th
-//   key of the pair's key block.
+// A random mask: for each head and query, `keep` keys of its sequence drawn at random, as a control
+// for row top-k. Each key has a random word, and those with the highest words are kept; among
+// equals the lowest key wins. The words are a function of the seeds, the step, the layer, the
+// sequence and the two places; at step 0, which is evaluation, not of the sequence, so that a
+// sentence is judged alike whichever batch it is in.
+//   bits: bits[(head · pairs + pair) · BLOCK + query row] has bit j set where the row keeps the
+//   j-th key of the pair's key block.
 // One workgroup a head and query block, one invocation a query.
 
 struct Params {
@@ -20,8 +20,8 @@ struct Params {
 
 const BLOCK: u32 = 16u; // largest length of a block
 
-// The word that decides whether a query keeps a key. Dropout takes the generator's first word for the
-// same counters, this the second.
+// The word that decides whether a query keeps a key. Dropout takes the generator's first word for
+// the same counters, this the second.
 fn word(head: u32, sequence: u32, query: u32, key: u32) -> u32 {
     let place = select(sequence, 0u, params.step == 0u);
     return random(vec4u(params.seed ^ (params.layer << 16u) ^ (params.mask_seed * 0x9e3779b9u),

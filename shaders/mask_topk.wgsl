@@ -4,7 +4,8 @@
 // constant: no gradient flows through it.
 //   qkv [tokens, 3 · heads · HEAD_DIM]: query, key and value of a token side by side.
 //   bits: bits[(head · pairs + pair) · BLOCK + query row] has bit j set where the row keeps the
-//   j-th key of the pair's key block;  scores [workgroups, longest, ROWS]: room for the rows at work.
+//   j-th key of the pair's key block;  scores [workgroups, longest, ROWS]: room for the rows at
+//   work.
 // One workgroup a head and query block at a time, one invocation a query; an invocation reads only
 // the scores that it wrote itself, so no barrier is needed. A workgroup goes on with other blocks,
 // so that the room for scores grows with the length of a sequence and not with its square.

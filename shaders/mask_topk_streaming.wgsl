@@ -4,7 +4,8 @@
 // selection is a constant: no gradient flows through it.
 //   qkv [tokens, 3 · heads · HEAD_DIM]: query, key and value of a token side by side, as texels.
 //   bits: bits[(head · pairs + pair) · BLOCK + query row] has bit j set where the row keeps the
-//   j-th key of the pair's key block;  scores [workgroups, longest, ROWS]: room for the rows at work.
+//   j-th key of the pair's key block;  scores [workgroups, longest, ROWS]: room for the rows at
+//   work.
 // One workgroup, one SIMD vector, a head and query block at a time: each invocation takes ROWS /
 // LANES queries, and KEYS keys at a time. A workgroup goes on with other blocks, so that the room
 // for scores grows with the length of a sequence and not with its square.

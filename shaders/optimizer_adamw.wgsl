@@ -1,5 +1,5 @@
-// One AdamW update (Loshchilov and Hutter; the arithmetic of torch.optim.AdamW), on the way the factor
-// that makes the clipped mean over a step's sentences of their summed gradient:
+// One AdamW update (Loshchilov and Hutter; the arithmetic of torch.optim.AdamW), on the way the
+// factor that makes the clipped mean over a step's sentences of their summed gradient:
 //   g = factor · gradient;  m = β₁ m + (1 - β₁) g;  v = β₂ v + (1 - β₂) g²
 //   w = w (1 - rate · decay) - rate / (1 - β₁ᵗ) · m / (sqrt(v) / sqrt(1 - β₂ᵗ) + ε)
 // All tensors have `count` elements, taken four at a time: buffers end on a multiple of 16 bytes,

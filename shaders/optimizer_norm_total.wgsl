@@ -1,5 +1,6 @@
-// The norm of the mean gradient of a step's sentences, of which the partial sums of squares are given
-// of the sum, and the factor that makes the clipped mean of the sum, as torch's clip_grad_norm_ clips:
+// The norm of the mean gradient of a step's sentences, of which the partial sums of squares are
+// given of the sum, and the factor that makes the clipped mean of the sum, as torch's
+// clip_grad_norm_ clips:
 //   norm = sqrt(Σ partials) / sentences;
 //   factor = min(1, limit / (norm + 1e-6)) / sentences, 1 / sentences where limit is 0 (no clip).
 //   partials [count];  result [2]: norm, factor.

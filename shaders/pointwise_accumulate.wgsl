@@ -1,5 +1,5 @@
-// sum += x, each of `count` elements, taken four at a time: buffers end on a multiple of 16 bytes, and
-// what lies behind the last element is never read by anybody.
+// sum += x, each of `count` elements, taken four at a time: buffers end on a multiple of 16 bytes,
+// and what lies behind the last element is never read by anybody.
 
 struct Params { count: u32 }
 

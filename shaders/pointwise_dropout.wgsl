@@ -1,9 +1,9 @@
-// with: random
-// Dropout, and its gradient, which is the same map: y = x · mask / (1 - p). The mask is stored
-// nowhere: it is a function of (seed, step, site, place of the row, column), so that backward finds
-// it again and the order of sentences in memory does not matter.
-//   x, y [rows, columns];  places [rows]: sequence << 16 | position, or without PLACED the
-// number of the row within the whole step.
+// with: dropout random
+// Dropout, and its gradient, which is the same map: y = x · mask / (1 - p). The mask is a function
+// of the place of the row and of the column, so that the order of sentences in memory does not
+// matter.
+//   x, y [rows, columns];  places [rows]: sequence << 16 | position, or without PLACED the number
+//   of the row within the whole step.
 
 struct Params {
     rows: u32, columns: u32,
@@ -33,16 +33,12 @@ fn main(
     let quad = i % quads;
     var place = params.first_row + row;
     if (PLACED) { place = places[row]; }
-    let word = random(vec4u(params.seed ^ (params.site << 16u), params.seed_high ^ params.step,
-        place, quad));
-    // 24 bits, as many as a float32 holds exactly.
-    let uniform = vec4f(word >> vec4u(8u)) * (1.0 / 16777216.0);
-    let scale = 1.0 / (1.0 - params.probability);
+    let factors = dropout_factors(place, quad);
     for (var j = 0u; j < 4u; j++) {
         let column = quad * 4u + j;
         if (column < params.columns) {
             let at = row * params.columns + column;
-            y[at] = select(0.0, x[at] * scale, uniform[j] >= params.probability);
+            y[at] = select(0.0, factors[j] * x[at], factors[j] > 0.0);
         }
     }
 }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// A new or an empty directory; `shaders.json` in it will say which file is which kernel with which
-    /// constants, and what uses it.
+    /// A new or an empty directory; `shaders.json` in it will say which file is which kernel with
+    /// which constants, and what uses it.
     #[arg(value_name = "DIR")]
     directory: PathBuf,
     /// A directory in Hugging Face layout, a hub id, or `quickstart`.

@@ -1,8 +1,9 @@
-//! What several shaders say: `shaders/shared/*.wgsl`, appended behind a kernel's own text, so that the
-//! lines of a kernel keep their numbers. Its first line names its parts: `// with: block random`.
+//! What several shaders say: `shaders/shared/*.wgsl`, appended behind a kernel's own text, so that
+//! the lines of a kernel keep their numbers. Its first line names its parts, such as
+//! `// with: block random`.
 //!
-//! A part mentions what it declares itself, what the parts that it names declare, and bindings,
-//! parameters and constants of the kernel by fixed names.
+//! A part mentions what it declares itself, what the parts that its header names declare, and
+//! bindings, parameters and constants of the kernel by fixed names.
 
 macro_rules! parts {
     ($($name:literal),* $(,)?) => {

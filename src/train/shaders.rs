@@ -1,5 +1,5 @@
-//! The complete shader texts that plans are made of, for reading, for tests and for other compilers.
-//! Needs no device.
+//! The complete shader texts that plans are made of, for reading, for tests and for other
+//! compilers. Needs no device.
 
 use super::{Settings, TrainingPlans};
 use crate::error::{Error, Result};
@@ -45,8 +45,8 @@ pub struct Text {
 pub struct Shaders(BTreeMap<String, Text>);
 
 impl Shaders {
-    /// The texts that training and evaluating a model take, under policies of every kind and on both
-    /// kinds of adapter.
+    /// The texts that training and evaluating a model take, under policies of every kind and on
+    /// both kinds of adapter.
     ///
     /// # Errors
     /// Sizes of the model that do not fit each other, or that kernels cannot count.
@@ -58,8 +58,8 @@ impl Shaders {
         Ok(shaders)
     }
 
-    /// The texts of models of usual and of odd shapes, with each activation and size of a block, and
-    /// those that `crisp tune` may choose from.
+    /// The texts of models of usual and of odd shapes, with each activation and size of a block,
+    /// and those that `crisp tune` may choose from.
     ///
     /// # Errors
     /// None, unless Crisp itself is wrong.

@@ -4,6 +4,7 @@
 //! translates it for all three. Chrome's compiler refuses some of what naga accepts;
 //! `tests/chrome/check.mjs` asks it (`make shaders-in-chrome`).
 
+use crate::support::binary::{crisp, fails, small};
 use crisp::gpu::Access;
 use crisp::kernels::{Launch, Scalar, Shader, Word};
 use crisp::train::Shaders;
@@ -302,6 +303,33 @@ fn texts_are_written_with_a_list_that_explains_them() {
     }
     let why = TEXTS.write(directory.path()).expect_err("there are files").to_string();
     assert!(why.contains("has files already") && why.contains("empty directory"), "{why}");
+}
+
+#[test]
+fn the_shaders_of_a_model_are_written_without_an_adapter() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (model, _) = small(directory.path());
+    let arguments = ["shaders", "texts", "--model", &model];
+    let mut command = crisp(directory.path());
+    let output = command.args(arguments).env("VK_DRIVER_FILES", "none").output().expect("a run");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let entries = fs::read_dir(directory.path().join("texts")).expect("the directory");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let texts: Vec<_> =
+        paths.filter(|path| path.extension().is_some_and(|it| it == "wgsl")).collect();
+    assert_eq!(stdout, format!("{} shaders in texts\n", texts.len()));
+    for path in &texts {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let text = fs::read_to_string(path).expect("a text");
+        check(&name, &text).unwrap_or_else(|why| panic!("{why}"));
+    }
+    let start = "attention_forward_streaming-WIDTH=2048u,HEAD_DIM=8u";
+    let named = |path: &std::path::PathBuf| {
+        path.file_name().unwrap_or_default().to_string_lossy().starts_with(start)
+    };
+    assert!(texts.iter().any(named), "{texts:?}");
+    fails(directory.path(), &arguments, 2, &["texts: has files already", "a new or an empty"]);
 }
 
 /// A shader with these declarations and this body, which the tests below make sound or broken.

@@ -46,9 +46,9 @@ pub struct LayerRule<'a> {
     pub layer: u32,
 }
 
-/// The mask of one attention layer under a rule: the inputs as they are where the host knows it, else
-/// chosen by the device, from `qkv [tokens, 3 · heads · dim]` or at random. No gradient flows through the
-/// choice.
+/// The mask of one attention layer under a rule: the inputs as they are where the host knows it,
+/// else chosen by the device, from `qkv [tokens, 3 · heads · dim]` or at random. No gradient flows
+/// through the choice.
 ///
 /// # Errors
 /// `qkv` has another shape.
