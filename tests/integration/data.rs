@@ -470,7 +470,7 @@ mod parquet_files {
     }
 
     /// Written by pyarrow 26 with `pq.write_table(table, path, compression="zstd")`.
-    const ZSTD: &[u8] = include_bytes!("fixtures/zstd.parquet");
+    const ZSTD: &[u8] = include_bytes!("../fixtures/zstd.parquet");
 
     #[test]
     fn what_other_programs_pack_with_zstd_is_read() {
