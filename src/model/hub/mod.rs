@@ -58,3 +58,14 @@ pub fn resolve(kind: Kind, id: &str, _: Progress) -> Result<PathBuf> {
     ));
     Err(error.remedy("Give a directory, or build Crisp with its feature `hub`."))
 }
+
+#[cfg(all(test, not(feature = "hub")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_refused_in_words() {
+        let error = locate(Kind::Model, "org/name", &mut |_, _, _| {}).unwrap_err().to_string();
+        assert!(error.contains("org/name") && error.contains("feature `hub`"), "{error}");
+    }
+}
