@@ -5,7 +5,7 @@
 use crisp::gpu::Device;
 use crisp::graph::Session;
 use crisp::kernels::matmul::Transposition;
-use crisp::kernels::tune::Class;
+use crisp::kernels::tune::ProductClass;
 use crisp::kernels::{Size, Sizes};
 use crisp::measure::ProductBench;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -25,7 +25,7 @@ fn products(criterion: &mut Criterion) {
         (Transposition::Tn, [768, 768, 512]),
         (Transposition::Tn, [3072, 768, 512]),
     ] {
-        let class = Class { transposition, sizes };
+        let class = ProductClass { transposition, sizes };
         let variant =
             session.tuning.matmul(transposition, sizes.map(Size::from), &Sizes::default());
         let mut bench = ProductBench::new(&mut session, class).expect("factors on the device");

@@ -30,6 +30,7 @@ pub mod graph;
 pub mod kernels;
 pub mod measure;
 pub mod model;
+pub mod parallel;
 pub mod random;
 pub mod report;
 pub mod sparsity;

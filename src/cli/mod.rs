@@ -16,7 +16,7 @@ mod tune;
 use crate::error::{Advice, Error, Kind, Result};
 use crate::gpu::Device;
 use crate::graph::Session;
-use crate::kernels::tune::Tuning;
+use crate::measure::load_tuning;
 use clap::{Args, Parser, Subcommand};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -167,7 +167,7 @@ fn open(common: &Common) -> Result<Session> {
     let mut session = Session::new(device);
     if let Some(path) = tuning_file() {
         let Session { device, tuning, .. } = &mut session;
-        *tuning = Tuning::load(&path, &device.adapter);
+        *tuning = load_tuning(&path, &device.adapter);
         tracing::info!("{} products tuned, in {}", tuning.chosen.len(), path.display());
     }
     Ok(session)

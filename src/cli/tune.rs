@@ -4,8 +4,8 @@ use super::{Common, note, open, print, print_json, source, tuning_file};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::kernels::Sizes;
-use crate::kernels::tune::{Choice, Class};
-use crate::measure::tune;
+use crate::kernels::tune::{Choice, ProductClass};
+use crate::measure::{save_tuning, tune};
 use crate::model::encode;
 use crate::sparsity::Policy;
 use crate::train::{Batches, Settings, TrainingPlans};
@@ -73,7 +73,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     };
     let tuning = &session.tuning;
     let planned = TrainingPlans::new(&model.config, &Policy::dense(), &settings, tuning, largest)?;
-    let classes: BTreeSet<Class> = planned.gradient.products;
+    let classes: BTreeSet<ProductClass> = planned.gradient.products;
     for (number, class) in classes.iter().enumerate() {
         let sizes = class.sizes.map(Into::into);
         let default = session.tuning.default(class.transposition, sizes, &Sizes::default());
@@ -93,7 +93,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         })?;
         session.tuning.chosen.insert(class.to_string(), choice);
         // After each, so that nothing is lost when it is stopped.
-        session.tuning.save(&path, &session.device.adapter)?;
+        save_tuning(&session.tuning, &path, &session.device.adapter)?;
         if arguments.json {
             let product = class.to_string();
             print_json(&Line { product, choice, default_gflops, tried: &tried })?;

@@ -2,11 +2,12 @@
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::parallel;
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
-use std::{fmt, panic, thread};
 use tokenizers::{Model, ModelWrapper, NormalizerWrapper};
 
 const CLS: &str = "[CLS]";
@@ -230,20 +231,7 @@ impl Tokenizer {
         texts: &[S],
         max_length: usize,
     ) -> Result<Vec<Vec<u32>>> {
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        let share = texts.len().div_ceil(threads).max(1);
-        thread::scope(|scope| {
-            let encode = |part: &[S]| -> Result<Vec<Vec<u32>>> {
-                part.iter().map(|text| self.encode(text.as_ref(), max_length)).collect()
-            };
-            let workers: Vec<_> =
-                texts.chunks(share).map(|part| scope.spawn(move || encode(part))).collect();
-            let mut all = Vec::with_capacity(texts.len());
-            for worker in workers {
-                all.extend(worker.join().unwrap_or_else(|panic| panic::resume_unwind(panic))?);
-            }
-            Ok(all)
-        })
+        parallel::map(texts, |text| self.encode(text.as_ref(), max_length))
     }
 
     /// How many different tokens there are, special and added ones included.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// forward the score and the value, 4; backward the score again, and the gradients of weight, value, query
 /// and key, 10. (Our kernels compute score and gradient of the weight once more than that, so as to store
 /// neither.)
-pub const TRAINING: u64 = 14;
+pub const OPERATIONS_PER_PAIR: u64 = 14;
 
 /// Pairs of query and key over some batches.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +67,7 @@ impl AttentionPairs {
 
     /// Operations of training in each layer: as computed, and what a dense layer would take.
     pub fn operations(&self, head_dim: usize) -> Vec<[u64; 2]> {
-        let of = |pairs: u64| pairs * head_dim as u64 * TRAINING;
+        let of = |pairs: u64| pairs * head_dim as u64 * OPERATIONS_PER_PAIR;
         let layer = |kept: &Vec<u64>| [of(kept.iter().sum()), of(self.all * kept.len() as u64)];
         self.kept.iter().map(layer).collect()
     }

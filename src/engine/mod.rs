@@ -7,7 +7,7 @@ mod evaluator;
 mod inspector;
 mod prediction;
 
-pub use attention_pairs::{AttentionPairs, TRAINING};
+pub use attention_pairs::{AttentionPairs, OPERATIONS_PER_PAIR};
 pub use batch::{Prepared, UNDER_WAY, sizes_of};
 pub use classifier::{Answer, Classifier};
 pub use evaluator::Evaluator;

@@ -1,8 +1,8 @@
 //! Compiled kernels and the buffers bound to them.
 
 use super::{Buffer, Device, Texture};
-use crate::error::{Error, Result};
-use std::thread;
+use crate::error::Result;
+use crate::parallel;
 
 /// How a kernel uses a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -105,21 +105,7 @@ impl Device {
     /// # Errors
     /// As [`Device::pipeline`], for the first that does not compile.
     pub fn pipelines(&self, kernels: &[(&str, &str, Vec<Access>)]) -> Result<Vec<Pipeline>> {
-        let threads = thread::available_parallelism().map_or(1, |threads| threads.get());
-        let share = kernels.len().div_ceil(threads).max(1);
-        let compile = |part: &[(&str, &str, Vec<Access>)]| -> Result<Vec<Pipeline>> {
-            part.iter().map(|(name, text, accesses)| self.pipeline(name, text, accesses)).collect()
-        };
-        thread::scope(|scope| {
-            let running: Vec<_> =
-                kernels.chunks(share).map(|part| scope.spawn(move || compile(part))).collect();
-            let mut compiled = Vec::with_capacity(kernels.len());
-            for part in running {
-                let failed = |_| Err(Error::device("a thread that compiles kernels has failed"));
-                compiled.extend(part.join().unwrap_or_else(failed)?);
-            }
-            Ok(compiled)
-        })
+        parallel::map(kernels, |(name, text, accesses)| self.pipeline(name, text, accesses))
     }
 
     /// Binds the parameters at `offset` of `parameters` and what the kernel reads and writes.

@@ -5,7 +5,7 @@ use super::Role;
 use crate::error::{Error, Result};
 use crate::gpu::Abilities;
 use crate::kernels::matmul::{Transposition, Variant};
-use crate::kernels::tune::{Class, Tuning};
+use crate::kernels::tune::{ProductClass, Tuning};
 use crate::kernels::{Command, Element, Size, Sizes, TensorId};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -60,7 +60,7 @@ impl Pass {
 
 /// Who fills a tensor, and how long it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum Origin {
     /// Lives in the session's store, under its name and this role.
     Parameter(Role),
     /// Given by the host at each step.
@@ -73,7 +73,7 @@ pub(super) struct Tensor {
     pub name: String,
     pub shape: Shape,
     pub element: Element,
-    pub kind: Kind,
+    pub kind: Origin,
 }
 
 type Lower = Box<dyn Fn(&mut Lowering) -> Vec<Command>>;
@@ -92,7 +92,7 @@ pub struct Lowering<'a> {
     pub tuning: &'a Tuning,
     /// The largest batch that they are for.
     pub largest: Sizes,
-    pub(super) products: &'a mut BTreeSet<Class>,
+    pub(super) products: &'a mut BTreeSet<ProductClass>,
     pub(super) scratch: &'a mut dyn FnMut(Size) -> TensorId,
 }
 
@@ -104,7 +104,7 @@ impl Lowering<'_> {
 
     /// The variant for a product of these sizes.
     pub fn product(&mut self, transposition: Transposition, sizes: [Size; 3]) -> Variant {
-        self.products.insert(Class::of(transposition, sizes, &self.largest));
+        self.products.insert(ProductClass::of(transposition, sizes, &self.largest));
         self.tuning.matmul(transposition, sizes, &self.largest)
     }
 
@@ -129,7 +129,7 @@ impl Graph {
         Self::default()
     }
 
-    fn tensor(&mut self, name: &str, element: Element, shape: Shape, kind: Kind) -> TensorId {
+    fn tensor(&mut self, name: &str, element: Element, shape: Shape, kind: Origin) -> TensorId {
         self.tensors.push(Tensor { name: name.into(), shape, element, kind });
         TensorId(self.tensors.len() as u32 - 1)
     }
@@ -137,29 +137,29 @@ impl Graph {
     /// A parameter in float32, which the session's store keeps under this name.
     pub fn parameter(&mut self, name: &str, sizes: &[u64]) -> TensorId {
         let shape = Shape(sizes.iter().map(|size| Size::from(*size)).collect());
-        self.tensor(name, Element::F32, shape, Kind::Parameter(Role::Weight))
+        self.tensor(name, Element::F32, shape, Origin::Parameter(Role::Weight))
     }
 
     /// The tensor that has another role to a parameter, of the same shape and element.
     pub fn companion(&mut self, parameter: TensorId, role: Role) -> TensorId {
         let Tensor { name, shape, element, .. } = &self.tensors[parameter.0 as usize];
         let (name, shape, element) = (name.clone(), shape.clone(), *element);
-        self.tensor(&name, element, shape, Kind::Parameter(role))
+        self.tensor(&name, element, shape, Origin::Parameter(role))
     }
 
     /// A tensor that the host gives at each step.
     pub fn input(&mut self, name: &str, element: Element, shape: impl Into<Shape>) -> TensorId {
-        self.tensor(name, element, shape.into(), Kind::Input)
+        self.tensor(name, element, shape.into(), Origin::Input)
     }
 
     /// An output, in float32, of the op that is being built.
     pub fn value(&mut self, name: &str, shape: impl Into<Shape>) -> TensorId {
-        self.tensor(name, Element::F32, shape.into(), Kind::Value)
+        self.tensor(name, Element::F32, shape.into(), Origin::Value)
     }
 
     /// An output of words (bits, numbers) of the op that is being built.
     pub fn words(&mut self, name: &str, shape: impl Into<Shape>) -> TensorId {
-        self.tensor(name, Element::U32, shape.into(), Kind::Value)
+        self.tensor(name, Element::U32, shape.into(), Origin::Value)
     }
 
     /// Adds a node: its outputs, and how it is lowered.

@@ -4,12 +4,12 @@
 //! command that touches its tensor, so the memory of a step is little more than what is alive at its
 //! fullest moment.
 
-use super::ir::{Graph, Kind, Lowering, Shape};
+use super::ir::{Graph, Lowering, Origin, Shape};
 use super::planned::{Place, Planned, operations, texels, touched, writes};
 use super::recompute::recompute;
 use crate::error::{Advice, Error, Result};
 use crate::gpu::{Access, Device, Texture};
-use crate::kernels::tune::{Class, Tuning};
+use crate::kernels::tune::{ProductClass, Tuning};
 use crate::kernels::{Command, Element, Size, Sizes, TensorId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -32,7 +32,7 @@ pub struct Plan {
     /// For each command the copies that it needs first: a tensor, and the texture that it goes to.
     pub copies: Vec<Vec<(TensorId, usize)>>,
     /// The matrix products in it.
-    pub products: BTreeSet<Class>,
+    pub products: BTreeSet<ProductClass>,
     /// The tensors that come back to the host after a step.
     pub outputs: Vec<TensorId>,
     /// The largest batch that it has room for.
@@ -163,7 +163,7 @@ impl Plan {
 struct Lowered {
     tensors: Vec<Planned>,
     commands: Vec<Named>,
-    products: BTreeSet<Class>,
+    products: BTreeSet<ProductClass>,
     /// Where each node's commands begin.
     starts: Vec<usize>,
 }
@@ -174,9 +174,9 @@ fn lower(graph: &Graph, tuning: &Tuning, largest: Sizes) -> Lowered {
         shape: tensor.shape.clone(),
         element: tensor.element,
         place: match tensor.kind {
-            Kind::Parameter(role) => Place::Stored(role),
-            Kind::Input => Place::Input,
-            Kind::Value => Place::Nowhere,
+            Origin::Parameter(role) => Place::Stored(role),
+            Origin::Input => Place::Input,
+            Origin::Value => Place::Nowhere,
         },
     };
     let mut tensors: Vec<Planned> = graph.tensors.iter().map(planned).collect();

@@ -13,7 +13,7 @@ use crate::timing::Timing;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-enum Prepared {
+enum Bound {
     Launch { pipeline: Arc<Pipeline>, buffers: BindGroup, grid: Grid },
     Clear(Arc<Buffer>),
 }
@@ -23,7 +23,7 @@ pub struct Program {
     plan: Plan,
     buffers: HashMap<TensorId, Arc<Buffer>>,
     textures: Vec<Texture>,
-    prepared: Vec<Prepared>,
+    prepared: Vec<Bound>,
     words: Buffer,
     staging: Vec<u32>,
     reserved: Reserved,
@@ -68,6 +68,7 @@ impl Program {
     /// A kernel that does not compile, a tensor larger than the device can bind, a parameter of another
     /// shape than the store has, out of memory.
     pub fn new(session: &mut Session, plan: Plan, under_way: usize) -> Result<Self> {
+        tracing::trace!("{plan}");
         let pipelines = session.compile(&plan)?;
         let buffers = allocate(session, &plan)?;
         let device = &session.device;
@@ -91,12 +92,12 @@ impl Program {
                     let name = format!("{op} ({})", launch.shader.name);
                     let parameters = (&words, index as u64 * stride);
                     let buffers = device.bind(&name, &pipeline, parameters, &bound)?;
-                    Prepared::Launch { pipeline, buffers, grid: launch.grid }
+                    Bound::Launch { pipeline, buffers, grid: launch.grid }
                 }
                 (Command::Launch(launch), None) => {
                     return Err(Error::internal(format!("{} is not compiled", launch.shader.name)));
                 }
-                (Command::Clear(tensor), _) => Prepared::Clear(buffers[tensor].clone()),
+                (Command::Clear(tensor), _) => Bound::Clear(buffers[tensor].clone()),
             });
         }
         let staging = vec![0; prepared.len() * stride as usize / 4];
@@ -218,7 +219,7 @@ impl Program {
         let mut recorder = device.recorder();
         let (mut next, mut passes, mut spent) = (0, 0, 0);
         while next < self.prepared.len() {
-            if let Prepared::Clear(buffer) = &self.prepared[next] {
+            if let Bound::Clear(buffer) = &self.prepared[next] {
                 recorder.clear(buffer);
                 next += 1;
                 continue;
@@ -250,7 +251,7 @@ impl Program {
 
     /// Records the dispatch of a launch; says whether the command is one.
     fn dispatch(&self, pass: &mut Pass<'_>, index: usize, sizes: &Sizes) -> Result<bool> {
-        let Prepared::Launch { pipeline, buffers, grid } = &self.prepared[index] else {
+        let Bound::Launch { pipeline, buffers, grid } = &self.prepared[index] else {
             return Ok(false);
         };
         let workgroups = grid.at(sizes);

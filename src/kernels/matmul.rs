@@ -159,7 +159,7 @@ impl Variant {
 }
 
 /// The shaders of all variants.
-pub(super) fn shaders() -> [Shader; 4] {
+pub(crate) fn shaders() -> [Shader; 4] {
     [
         shader!("matmul_streaming"),
         shader!("matmul_blocked"),

@@ -2,26 +2,22 @@
 
 use super::matmul::{Transposition, Variant};
 use super::{Size, Sizes};
-use crate::error::{Error, Result};
-use crate::files;
 use crate::gpu::{Abilities, AdapterDescription};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
 
 /// Products that are taken to be alike: of one transposition, sizes that depend on the batch rounded up
 /// to a power of two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Class {
+pub struct ProductClass {
     /// How the factors lie.
     pub transposition: Transposition,
     /// Rows of the result, columns of the result, length of the sums.
     pub sizes: [u64; 3],
 }
 
-impl Class {
+impl ProductClass {
     /// The class of a product in a plan for batches up to `largest`.
     pub fn of(transposition: Transposition, sizes: [Size; 3], largest: &Sizes) -> Self {
         let rounded = |size: Size| match size.fixed() {
@@ -32,7 +28,7 @@ impl Class {
     }
 }
 
-impl fmt::Display for Class {
+impl fmt::Display for ProductClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [m, n, k] = self.sizes;
         let transposition = match self.transposition {
@@ -92,7 +88,7 @@ impl Tuning {
         sizes: [Size; 3],
         largest: &Sizes,
     ) -> Variant {
-        let class = Class::of(transposition, sizes, largest).to_string();
+        let class = ProductClass::of(transposition, sizes, largest).to_string();
         let chosen = self.chosen.get(&class).map(|choice| choice.variant);
         // A run that began on another kind of adapter, or a file that somebody edited, may say anything.
         let candidates = Variant::candidates(self.abilities, transposition, sizes);
@@ -113,57 +109,5 @@ impl Tuning {
             Variant::STREAMING => self.streaming,
             other => other,
         }
-    }
-}
-
-/// The choices of several adapters, in a file.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Store {
-    adapters: BTreeMap<String, BTreeMap<String, Choice>>,
-}
-
-impl Store {
-    /// What is stored; nothing where there is no file, or none that can be read: a store that an older
-    /// version wrote, or that is damaged, only costs the time to measure again.
-    fn read(path: &Path) -> Self {
-        std::fs::read(path)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default()
-    }
-}
-
-/// The name of an adapter in the store: what was measured holds for this driver and these shaders.
-fn key(adapter: &AdapterDescription) -> String {
-    let mut hash = Sha256::new();
-    for shader in super::matmul::shaders() {
-        hash.update(shader.text.as_bytes());
-    }
-    let hash = format!("{:x}", hash.finalize());
-    let AdapterDescription { name, backend, driver, driver_version, .. } = adapter;
-    format!("{name} | {backend} | {driver} {driver_version} | shaders {}", &hash[..12])
-}
-
-impl Tuning {
-    /// What was measured on an adapter before, with this driver and these shaders.
-    pub fn load(path: &Path, adapter: &AdapterDescription) -> Self {
-        let chosen = Store::read(path).adapters.remove(&key(adapter)).unwrap_or_default();
-        Self { chosen, ..Self::from(adapter) }
-    }
-
-    /// Stores what was measured on an adapter, beside what is stored of others.
-    ///
-    /// # Errors
-    /// What the operating system refuses.
-    pub fn save(&self, path: &Path, adapter: &AdapterDescription) -> Result<()> {
-        let mut store = Store::read(path);
-        store.adapters.insert(key(adapter), self.chosen.clone());
-        if let Some(directory) = path.parent() {
-            files::create_dir(directory)?;
-        }
-        let text = serde_json::to_string_pretty(&store)
-            .map_err(|why| Error::input(format!("{}: {why}", path.display())))?;
-        files::write(path, text.as_bytes())
     }
 }

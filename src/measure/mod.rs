@@ -2,6 +2,8 @@
 
 mod attention;
 mod products;
+mod tuning_file;
 
 pub use attention::AttentionBench;
 pub use products::{ProductBench, tune};
+pub use tuning_file::{load_tuning, save_tuning};

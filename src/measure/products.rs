@@ -3,8 +3,9 @@
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Program, Role, Session, Step};
 use crate::kernels::matmul::{Activation, Operands, Transposition, Variant, matmul};
-use crate::kernels::tune::{Choice, Class};
+use crate::kernels::tune::{Choice, ProductClass};
 use crate::kernels::{Scalars, Size, Sizes};
+use crate::random::SplitMix64;
 use std::time::Instant;
 
 /// Submissions measured, after one that warms up; the fastest counts for the tuner, the median for a
@@ -18,7 +19,7 @@ const TOLERANCE: f64 = 1e-4;
 /// The factors of a product on the device, to measure variants with.
 pub struct ProductBench<'a> {
     session: &'a mut Session,
-    class: Class,
+    class: ProductClass,
     a: Vec<f32>,
     b: Vec<f32>,
 }
@@ -28,7 +29,7 @@ impl<'a> ProductBench<'a> {
     ///
     /// # Errors
     /// Out of memory, or larger than the device can bind.
-    pub fn new(session: &'a mut Session, class: Class) -> Result<Self> {
+    pub fn new(session: &'a mut Session, class: ProductClass) -> Result<Self> {
         let [m, n, k] = class.sizes;
         let (device, largest) = (&session.device, (m * k).max(k * n).max(m * n) * 4);
         if largest > device.max_binding_bytes {
@@ -37,16 +38,12 @@ impl<'a> ProductBench<'a> {
                 device.adapter.name, device.max_binding_bytes
             )));
         }
-        let values = |count: u64, start: u64| -> Vec<f32> {
-            // Spread over [-0.5, 0.5], without a period that sums would cancel over.
-            (start..start + count)
-                .map(|i| {
-                    let mixed = (i as u32).wrapping_mul(2_654_435_761).rotate_left(13);
-                    (mixed.wrapping_mul(0x9e37_79b9) >> 8) as f32 / (1 << 24) as f32 - 0.5
-                })
-                .collect()
+        // Spread over [-0.5, 0.5].
+        let mut generator = SplitMix64(1);
+        let mut values = |count: u64| -> Vec<f32> {
+            (0..count).map(|_| (generator.word() >> 40) as f32 / (1 << 24) as f32 - 0.5).collect()
         };
-        let (a, b) = (values(m * k, 0), values(k * n, m * k));
+        let (a, b) = (values(m * k), values(k * n));
         for (name, values) in [(A, &a), (B, &b)] {
             // Another class may have left one of another size.
             session.store.remove(name, Role::Weight);
@@ -80,7 +77,7 @@ impl<'a> ProductBench<'a> {
 
     /// The product `repeats` times over; the result comes back where it is wanted.
     fn build(&mut self, variant: Variant, repeats: usize, result: bool) -> Result<Program> {
-        let Class { transposition, sizes: [m, n, k] } = self.class;
+        let ProductClass { transposition, sizes: [m, n, k] } = self.class;
         let mut graph = Graph::new();
         let a = graph.parameter(A, &[m * k]);
         let b = graph.parameter(B, &[k * n]);
@@ -109,7 +106,7 @@ impl<'a> ProductBench<'a> {
 
     /// Compares elements spread over the result with their sums in float64.
     fn check(&mut self, variant: Variant) -> Result<()> {
-        let Class { transposition, sizes: [m, n, k] } = self.class;
+        let ProductClass { transposition, sizes: [m, n, k] } = self.class;
         let mut program = self.build(variant, 1, true)?;
         let pending = program.run(self.session, &nothing())?;
         let got: Vec<f32> = pending.wait(&self.session.device)?.swap_remove(0);
@@ -157,7 +154,7 @@ const B: &str = "b (measured)";
 /// Factors that do not fit the device, or no candidate that works.
 pub fn tune(
     session: &mut Session,
-    class: Class,
+    class: ProductClass,
     mut tried: impl FnMut(Variant, &Result<f64>),
 ) -> Result<Choice> {
     let abilities = session.tuning.abilities;

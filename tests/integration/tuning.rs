@@ -3,9 +3,9 @@
 use crisp::gpu::{Abilities, AdapterDescription, Device};
 use crisp::graph::Session;
 use crisp::kernels::matmul::{Transposition, Variant};
-use crisp::kernels::tune::{Choice, Class, Tuning};
+use crisp::kernels::tune::{Choice, ProductClass, Tuning};
 use crisp::kernels::{Size, Sizes, Symbol};
-use crisp::measure::tune;
+use crisp::measure::{load_tuning, save_tuning, tune};
 
 fn session() -> Session {
     Session::new(Device::open(None).unwrap_or_else(|why| panic!("{why}")))
@@ -23,7 +23,7 @@ fn the_tuner_finds_a_variant_that_works_and_tries_them_all() {
     for transposition in [Transposition::Nn, Transposition::Nt, Transposition::Tn] {
         for target in [Abilities::CPU, Abilities::GPU] {
             session.tuning = target.into();
-            let class = Class { transposition, sizes: SIZES };
+            let class = ProductClass { transposition, sizes: SIZES };
             let mut tried = Vec::new();
             let before = session.device.allocated_bytes();
             let choice = tune(&mut session, class, |variant, seconds| {
@@ -45,18 +45,18 @@ fn choices_are_kept_by_adapter_and_a_damaged_store_is_as_good_as_none() {
     let path = directory.path().join("new").join("tuning.json");
     let adapter = session().device.adapter;
     let other = AdapterDescription { driver_version: "another".into(), ..adapter.clone() };
-    let mut tuning = Tuning::load(&path, &adapter);
+    let mut tuning = load_tuning(&path, &adapter);
     assert!(tuning.chosen.is_empty());
-    let class = Class { transposition: Transposition::Tn, sizes: [768, 768, 512] };
+    let class = ProductClass { transposition: Transposition::Tn, sizes: [768, 768, 512] };
     tuning.chosen.insert(class.to_string(), choice());
-    tuning.save(&path, &adapter).unwrap();
-    let nothing = Tuning::load(&path, &other);
+    save_tuning(&tuning, &path, &adapter).unwrap();
+    let nothing = load_tuning(&path, &other);
     assert!(nothing.chosen.is_empty());
-    nothing.save(&path, &other).unwrap();
-    assert_eq!(Tuning::load(&path, &adapter), tuning);
+    save_tuning(&nothing, &path, &other).unwrap();
+    assert_eq!(load_tuning(&path, &adapter), tuning);
     for damage in ["", "{", "[1]", r#"{"adapters": 3}"#] {
         std::fs::write(&path, damage).unwrap();
-        assert!(Tuning::load(&path, &adapter).chosen.is_empty(), "{damage}");
+        assert!(load_tuning(&path, &adapter).chosen.is_empty(), "{damage}");
     }
 }
 
@@ -64,7 +64,7 @@ fn choices_are_kept_by_adapter_and_a_damaged_store_is_as_good_as_none() {
 #[test]
 fn a_variant_that_is_no_candidate_is_not_taken() {
     let sizes = [8u32, 8, 8].map(Size::from);
-    let class = Class { transposition: Transposition::Nn, sizes: [8, 8, 8] };
+    let class = ProductClass { transposition: Transposition::Nn, sizes: [8, 8, 8] };
     for (target, variant) in [
         (Abilities::CPU, Variant::Blocked { tile: [64, 64], thread: [4, 4], split: 1 }),
         (Abilities::CPU, Variant::Streaming { rows: 0, quads: 3 }),
@@ -81,7 +81,7 @@ fn a_variant_that_is_no_candidate_is_not_taken() {
 #[test]
 fn a_choice_counts_for_batches_of_its_class_only() {
     let mut tuning = Tuning::from(Abilities::CPU);
-    let class = Class { transposition: Transposition::Nt, sizes: [512, 768, 3072] };
+    let class = ProductClass { transposition: Transposition::Nt, sizes: [512, 768, 3072] };
     tuning.chosen.insert(class.to_string(), choice());
     let sizes = [Symbol::Tokens.into(), Size::from(768u32), Size::from(3072u32)];
     let variant = |tokens| {

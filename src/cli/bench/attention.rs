@@ -1,7 +1,7 @@
 //! `crisp bench attention`: attention over the mask of a policy, beside dense attention in the same run.
 
 use crate::cli::{Common, open, print, print_json};
-use crate::engine::TRAINING;
+use crate::engine::OPERATIONS_PER_PAIR;
 use crate::error::{Error, Result};
 use crate::graph::{Session, ops};
 use crate::kernels::Heads;
@@ -78,7 +78,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let heads = Heads { count: heads, dim: head_dim };
     let dense = measure(&mut session, &Policy::dense(), heads, length, batch)?;
     let sparse = measure(&mut session, &policy, heads, length, batch)?;
-    let operations = |pairs: u64| TRAINING * u64::from(head_dim) * pairs;
+    let operations = |pairs: u64| OPERATIONS_PER_PAIR * u64::from(head_dim) * pairs;
     let report = Report {
         forward_seconds: sparse.forward,
         backward_seconds: sparse.backward,

@@ -3,7 +3,7 @@
 use crate::cli::{Common, open, print, print_json};
 use crate::error::{Error, Result};
 use crate::kernels::matmul::Transposition;
-use crate::kernels::tune::Class;
+use crate::kernels::tune::ProductClass;
 use crate::kernels::{Size, Sizes};
 use crate::measure::ProductBench;
 use crate::study::median;
@@ -49,7 +49,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         _ => Transposition::Tn,
     };
     let mut session = open(common)?;
-    let class = Class { transposition, sizes: [m, n, k] };
+    let class = ProductClass { transposition, sizes: [m, n, k] };
     let variant =
         session.tuning.matmul(transposition, class.sizes.map(Size::from), &Sizes::default());
     let mut bench = ProductBench::new(&mut session, class)?;

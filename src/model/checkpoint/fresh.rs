@@ -3,8 +3,9 @@
 use super::{Loaded, Tensor, is_layer_norm};
 use crate::model::family::{POSITIONS, WORDS};
 use crate::model::{Config, parameter_shapes};
+use crate::parallel;
 use crate::random::SplitMix64;
-use std::thread;
+use std::convert::Infallible;
 
 /// Every parameter drawn afresh, as [`load`] does where there is no checkpoint.
 pub fn fresh(config: &Config, seed: u64) -> Loaded {
@@ -59,6 +60,9 @@ fn sinusoids(positions: usize, dim: usize) -> Vec<f32> {
         .collect()
 }
 
+/// Pairs of numbers that are drawn in one go.
+const PAIRS: usize = 1 << 15;
+
 /// Normal numbers from (seed, name, index). The logarithm and the cosine come from `libm`, as the
 /// platform's own differ from each other in the last bit.
 fn normal(name: &str, elements: usize, deviation: f32, seed: u64) -> Vec<f32> {
@@ -68,25 +72,21 @@ fn normal(name: &str, elements: usize, deviation: f32, seed: u64) -> Vec<f32> {
         (mixed(key.wrapping_add(counter.wrapping_mul(SplitMix64::STEP))) >> 11) as f64
     };
     let unit = 1.0 / (1u64 << 53) as f64;
-    let mut data = vec![0.0; elements.next_multiple_of(2)];
+    let pair = |pair: u64| {
+        // In (0, 1]: the logarithm of zero is not wanted.
+        let radius = libm::sqrt(-2.0 * libm::log((uniform(2 * pair) + 1.0) * unit));
+        let angle = std::f64::consts::TAU * uniform(2 * pair + 1) * unit;
+        let scale = f64::from(deviation) * radius;
+        [(scale * libm::cos(angle)) as f32, (scale * libm::sin(angle)) as f32]
+    };
     // Each pair follows from its number alone, so threads may share them out in any way.
-    let threads = thread::available_parallelism().map_or(1, |threads| threads.get());
-    let share = data.len().div_ceil(threads).next_multiple_of(2).max(1 << 16);
-    thread::scope(|scope| {
-        for (part, values) in data.chunks_mut(share).enumerate() {
-            let first = (part * share / 2) as u64;
-            scope.spawn(move || {
-                for (pair, values) in (first..).zip(values.chunks_exact_mut(2)) {
-                    // In (0, 1]: the logarithm of zero is not wanted.
-                    let radius = libm::sqrt(-2.0 * libm::log((uniform(2 * pair) + 1.0) * unit));
-                    let angle = std::f64::consts::TAU * uniform(2 * pair + 1) * unit;
-                    let scale = f64::from(deviation) * radius;
-                    values[0] = (scale * libm::cos(angle)) as f32;
-                    values[1] = (scale * libm::sin(angle)) as f32;
-                }
-            });
-        }
-    });
+    let pairs = elements.div_ceil(2) as u64;
+    let starts: Vec<u64> = (0..pairs).step_by(PAIRS).collect();
+    let part = |start: &u64| -> Result<Vec<f32>, Infallible> {
+        Ok((*start..pairs.min(start + PAIRS as u64)).flat_map(pair).collect())
+    };
+    let parts = parallel::map(&starts, part).unwrap_or_else(|never| match never {});
+    let mut data = parts.concat();
     data.truncate(elements);
     data
 }

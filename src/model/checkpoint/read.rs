@@ -5,7 +5,7 @@ use super::fresh::{draw, fresh};
 use super::{Loaded, Tensor, is_head};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::family::{FAMILIES, Family, POSITIONS, Place};
+use crate::model::family::{FAMILIES, Family, Known, POSITIONS};
 use crate::model::files::{INDEX, WEIGHTS};
 use crate::model::{Config, parameter_shapes};
 use serde_json::Value;
@@ -189,7 +189,7 @@ impl Found {
         for name in names {
             let view = file.tensor(&name).map_err(|why| damaged(path, &why))?;
             match (self.family.place)(&name) {
-                Some(Place::Parameter(ours)) if expected.contains_key(ours.as_str()) => {
+                Some(Known::Parameter(ours)) if expected.contains_key(ours.as_str()) => {
                     let shape = expected[ours.as_str()];
                     if view.shape() != shape {
                         return Err(wrong_shape(path, &name, view.shape(), shape, config));
@@ -203,7 +203,7 @@ impl Found {
                         .remedy("Save the model again with one of them."));
                     }
                 }
-                Some(Place::Segments) => {
+                Some(Known::Segments) => {
                     match *view.shape() {
                         [segments, dim] if segments > 0 && dim == config.encoder.dim => {}
                         _ => {

@@ -8,7 +8,7 @@
 //!   matrix with ReLU and then a classifier. The shapes agree, the functions do not, so the head is
 //!   drawn afresh.
 
-use super::{Family, Place, modern};
+use super::{Family, Known, modern};
 use crate::error::{Error, Result};
 use crate::model::checkpoint::is_head;
 use crate::model::config::Keys;
@@ -65,16 +65,16 @@ fn owns(name: &str) -> bool {
     name.starts_with("encoder.layer.") || name == SEGMENTS
 }
 
-fn place(name: &str) -> Option<Place> {
+fn place(name: &str) -> Option<Known> {
     if is_head(name) {
         return None;
     }
     let inner = name.strip_prefix("bert.").unwrap_or(name);
     if inner == SEGMENTS {
-        return Some(Place::Segments);
+        return Some(Known::Segments);
     }
     let Some(rest) = inner.strip_prefix("encoder.layer.") else {
-        return Some(Place::Parameter(modern(format!("distilbert.{inner}"))));
+        return Some(Known::Parameter(modern(format!("distilbert.{inner}"))));
     };
     let (layer, rest) = rest.split_once('.')?;
     let (module, kind) = rest.rsplit_once('.')?;
@@ -89,5 +89,5 @@ fn place(name: &str) -> Option<Place> {
         "output.LayerNorm" => "output_layer_norm",
         _ => return None,
     };
-    Some(Place::Parameter(modern(format!("distilbert.transformer.layer.{layer}.{module}.{kind}"))))
+    Some(Known::Parameter(modern(format!("distilbert.transformer.layer.{layer}.{module}.{kind}"))))
 }

@@ -1,6 +1,6 @@
 //! DistilBERT (Sanh et al., 2019), with `transformers`' head for classification.
 
-use super::{Family, Place, modern};
+use super::{Family, Known, modern};
 use crate::error::Result;
 use crate::model::checkpoint::is_head;
 use crate::model::config::Keys;
@@ -43,14 +43,14 @@ fn describe(keys: &Keys) -> Result<(Encoder, Head)> {
     Ok((encoder, Head::FirstToken { dropout }))
 }
 
-fn place(name: &str) -> Option<Place> {
+fn place(name: &str) -> Option<Known> {
     if is_head(name) {
-        return Some(Place::Parameter(name.to_string()));
+        return Some(Known::Parameter(name.to_string()));
     }
     let inner = name.strip_prefix("distilbert.").unwrap_or(name);
     // BERT's names for the blocks.
     if inner.starts_with("encoder.layer.") {
         return None;
     }
-    Some(Place::Parameter(modern(format!("distilbert.{inner}"))))
+    Some(Known::Parameter(modern(format!("distilbert.{inner}"))))
 }

@@ -22,7 +22,7 @@ pub(super) struct Family {
     /// Reads its encoder and head from `config.json`.
     pub describe: fn(&Keys) -> Result<(Encoder, Head)>,
     /// What a tensor of a checkpoint is; `None` if this crate has no use for it.
-    pub place: fn(&str) -> Option<Place>,
+    pub place: fn(&str) -> Option<Known>,
     /// Whether a tensor's name gives this family away.
     pub owns: fn(&str) -> bool,
     /// The tensor, if it has one, that embeds which of two sentences a token belongs to.
@@ -33,7 +33,7 @@ pub(super) struct Family {
 pub(super) const FAMILIES: [&Family; 2] = [&distilbert::FAMILY, &bert::FAMILY];
 
 /// What a tensor of a checkpoint is to a model.
-pub(super) enum Place {
+pub(super) enum Known {
     /// The parameter of this name.
     Parameter(String),
     /// The embedding of segments, `[segments, dim]`, of which the first is every token's.

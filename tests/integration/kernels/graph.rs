@@ -170,6 +170,20 @@ fn tensors_that_are_alive_together_never_share_memory() {
     }
 }
 
+#[test]
+fn a_plan_can_be_read() {
+    let step = transformer::step(&settings("topk:0.5"), true).unwrap();
+    let plan = Plan::new(&step.graph, Abilities::CPU, rows(4), &wanted(&step)).unwrap();
+    let text = plan.to_string();
+    assert_eq!(text.lines().count(), plan.commands.len() + 1);
+    let first = text.lines().next().unwrap();
+    assert!(first.starts_with("embedding: embedding_forward() on w0 [40, 24] (weight)"), "{first}");
+    let adamw = text.lines().find(|line| line.starts_with("AdamW: ")).unwrap();
+    assert!(adamw.contains("w0 [40, 24] (first moment)"), "{adamw}");
+    assert!(text.lines().any(|line| line.contains("mask bits") && line.contains("(slot ")));
+    assert!(text.lines().last().unwrap().starts_with("slots: ["));
+}
+
 /// A value is written before it is read: nothing is left over from the step before.
 #[test]
 fn commands_write_before_they_read() {

@@ -8,6 +8,7 @@ use crisp::graph::{Graph, Plan, Program, Seed, Session, Shape, Step, gradients};
 use crisp::kernels::embedding::SortedTokens;
 use crisp::kernels::{Command, Element, Scalars, Size, Sizes, Symbol, TensorId};
 use crisp::model;
+use crisp::random::SplitMix64;
 use crisp::sparsity::{Block, BlockMask, LayerRules, Policy};
 use std::collections::HashMap;
 
@@ -26,16 +27,15 @@ pub fn session() -> Session {
     Session::new(Device::open(None).unwrap_or_else(|why| panic!("{why}")))
 }
 
-/// SplitMix64, so that every test has its own fixed data.
+/// Random numbers, so that every test has its own fixed data.
 pub struct Random(pub u64);
 
 impl Random {
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        let mut generator = SplitMix64(self.0);
+        let word = generator.word();
+        self.0 = generator.0;
+        word
     }
 
     /// In `0..bound`.
