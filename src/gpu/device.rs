@@ -2,12 +2,14 @@
 
 use super::adapter::{self, AdapterDescription};
 use super::memory::Memory;
-use super::recorder::Submission;
 use crate::error::{Advice, Error, Result};
 use crate::files;
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+
+/// Something that the device has been given to do.
+pub struct Submission(pub(super) wgpu::SubmissionIndex);
 
 /// An open device: everything that Crisp computes is computed on one of these.
 pub struct Device {

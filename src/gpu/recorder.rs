@@ -1,5 +1,6 @@
 //! Commands recorded for the device, and what comes back from them.
 
+use super::device::Submission;
 use super::{BindGroup, Buffer, Device, Pipeline, Readback, Reserved, Texture, Timestamps};
 use crate::error::Result;
 
@@ -11,9 +12,6 @@ pub struct Recorder<'a> {
 
 /// Dispatches that follow each other without anything between them.
 pub struct Pass<'a>(wgpu::ComputePass<'a>);
-
-/// Something that the device has been given to do.
-pub struct Submission(pub(super) wgpu::SubmissionIndex);
 
 /// Values on their way back from a submission.
 pub struct Pending {

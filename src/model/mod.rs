@@ -7,10 +7,13 @@ mod family;
 pub mod files;
 pub mod hub;
 mod inputs;
+mod keys;
 mod loaded;
+mod names;
 mod network;
 mod parameters;
 mod task;
+mod tensor;
 
 pub use config::Config;
 pub use encoder::{Encoder, Head};
@@ -19,3 +22,4 @@ pub use loaded::{Model, download, encode, load_model, upload};
 pub use network::{Attention, Network, network};
 pub use parameters::{Parameter, Weights, parameter_shapes, parameters};
 pub use task::Task;
+pub use tensor::Tensor;

@@ -1,6 +1,7 @@
 //! A model as a graph. Reads like the architecture (`DistilBertForSequenceClassification` of
 //! `transformers`; Sanh et al., 2019): post-LayerNorm transformer blocks, then the head.
 
+use super::names::{POSITIONS, WORDS};
 use super::parameters::Weights;
 use super::{Config, Encoder, Head, Inputs};
 use crate::error::Result;
@@ -71,8 +72,8 @@ fn encoder(
     let places = inputs.tokens.places;
     let rules = &inputs.rules;
 
-    let words = weights.tensor("distilbert.embeddings.word_embeddings.weight")?;
-    let positions = weights.tensor("distilbert.embeddings.position_embeddings.weight")?;
+    let words = weights.tensor(WORDS)?;
+    let positions = weights.tensor(POSITIONS)?;
     let mut x = ops::embedding(graph, words, positions, inputs.tokens)?;
     let norm = weights.affine("distilbert.embeddings.LayerNorm")?;
     x = ops::layer_norm(graph, x, None, norm, epsilon)?;

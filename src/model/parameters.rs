@@ -1,8 +1,7 @@
 //! The parameters of a model: their names and shapes in a checkpoint, and how the device holds them.
 
-use super::checkpoint::Tensor;
-use super::family::{POSITIONS, WORDS};
-use super::{Config, Encoder};
+use super::names::{POSITIONS, WORDS};
+use super::{Config, Encoder, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, ops::Affine};
 use crate::kernels::TensorId;

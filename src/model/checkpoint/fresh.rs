@@ -1,7 +1,7 @@
 //! Parameters drawn afresh: those that a checkpoint lacks, or all of them.
 
-use super::{Loaded, Tensor, is_layer_norm};
-use crate::model::family::{POSITIONS, WORDS};
+use super::{Loaded, Tensor};
+use crate::model::names::{POSITIONS, WORDS, is_layer_norm};
 use crate::model::{Config, parameter_shapes};
 use crate::parallel;
 use crate::random::SplitMix64;

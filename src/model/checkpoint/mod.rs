@@ -10,19 +10,11 @@ mod fresh;
 mod read;
 mod write;
 
+pub use super::tensor::Tensor;
 pub use file::read;
 pub use fresh::fresh;
 pub use read::load;
 pub use write::save;
-
-/// A parameter in float32, the last dimension contiguous.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tensor {
-    /// Its size in each dimension.
-    pub shape: Vec<usize>,
-    /// As many elements as the product of `shape`.
-    pub data: Vec<f32>,
-}
 
 /// What [`load`] found in a model's directory.
 #[derive(Debug, Clone)]
@@ -34,13 +26,4 @@ pub struct Loaded {
     pub fresh: Vec<String>,
     /// Tensors of the checkpoint that this model has no use for, by their name in the file.
     pub unused: Vec<String>,
-}
-
-/// Whether a parameter belongs to the head.
-pub(super) fn is_head(name: &str) -> bool {
-    name.starts_with("pre_classifier.") || name.starts_with("classifier.")
-}
-
-fn is_layer_norm(name: &str) -> bool {
-    name.contains("LayerNorm.") || name.contains("layer_norm.")
 }

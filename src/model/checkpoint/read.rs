@@ -2,11 +2,12 @@
 
 use super::file::{damaged, finite, names_in_order, open, to_f32};
 use super::fresh::{draw, fresh};
-use super::{Loaded, Tensor, is_head};
+use super::{Loaded, Tensor};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::family::{FAMILIES, Family, Known, POSITIONS};
+use crate::model::family::{FAMILIES, Family, Known};
 use crate::model::files::{INDEX, WEIGHTS};
+use crate::model::names::{POSITIONS, is_head};
 use crate::model::{Config, parameter_shapes};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};

@@ -10,8 +10,8 @@
 
 use super::{Family, Known, modern};
 use crate::error::{Error, Result};
-use crate::model::checkpoint::is_head;
-use crate::model::config::Keys;
+use crate::model::keys::Keys;
+use crate::model::names::is_head;
 use crate::model::{Encoder, Head};
 use serde_json::Value;
 

@@ -2,17 +2,12 @@
 
 use super::{Family, Known, modern};
 use crate::error::Result;
-use crate::model::checkpoint::is_head;
-use crate::model::config::Keys;
+use crate::model::keys::Keys;
+use crate::model::names::is_head;
 use crate::model::{Encoder, Head};
 
 /// What DistilBERT computes with; `transformers` has no key for it in a DistilBERT configuration.
 pub const LAYER_NORM_EPS: f32 = 1e-12;
-/// The position embedding.
-pub const POSITIONS: &str = "distilbert.embeddings.position_embeddings.weight";
-/// The word embedding.
-pub const WORDS: &str = "distilbert.embeddings.word_embeddings.weight";
-
 pub const FAMILY: Family = Family {
     model_type: "distilbert",
     class: "DistilBert",

@@ -7,11 +7,11 @@
 mod bert;
 mod distilbert;
 
-use super::config::Keys;
+use super::keys::Keys;
 use super::{Encoder, Head};
 use crate::error::Result;
 
-pub(super) use distilbert::{LAYER_NORM_EPS, POSITIONS, WORDS};
+pub(super) use distilbert::LAYER_NORM_EPS;
 
 /// A family of models.
 pub(super) struct Family {
