@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Shows the events of a training run.
-pub struct Progress {
+pub struct ProgressLine {
     bar: Option<ProgressBar>,
     started: Instant,
     last_line: Instant,
@@ -20,7 +20,7 @@ pub struct Progress {
     sum: (f64, u32),
 }
 
-impl Progress {
+impl ProgressLine {
     /// Shows a bar if stderr is a terminal.
     pub fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {

@@ -1,6 +1,6 @@
 //! `crisp reproduce`: the paper's comparison, with several seeds and what can be said from them.
 
-use super::progress::{Progress, duration};
+use super::progress::{ProgressLine, duration};
 use super::recipe::{Chosen, Own, Recipe, Subset, choose};
 use super::train::{STOP, stop_on_interrupt};
 use super::{Common, note, open, print, print_json, source};
@@ -126,7 +126,7 @@ fn sweep(study: &Study, root: &Path, arguments: &Arguments, common: &Common) -> 
         show: &arguments.show,
         stop: &STOP,
     };
-    let mut progress = Progress::new();
+    let mut progress = ProgressLine::new();
     let shard = arguments.shard.unwrap_or(Shard::WHOLE);
     let mut show = |event: StudyEvent<'_>| show(&mut progress, event);
     let ran = study::run(study, root, shard, arguments.keep_models, &resources, &mut show);
@@ -140,10 +140,10 @@ fn sweep(study: &Study, root: &Path, arguments: &Arguments, common: &Common) -> 
 }
 
 /// What happens in a sweep, for the person at the terminal.
-fn show(progress: &mut Progress, event: StudyEvent<'_>) {
+fn show(progress: &mut ProgressLine, event: StudyEvent<'_>) {
     match event {
         StudyEvent::Begun(run, number, count) => {
-            *progress = Progress::new();
+            *progress = ProgressLine::new();
             note(&format!("run {number} of {count}: {}", run.name));
         }
         StudyEvent::Done(run) => note(&format!("{}: done before", run.name)),

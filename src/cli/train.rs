@@ -1,7 +1,7 @@
 //! `crisp train`: fine-tune a model.
 
 use super::recipe::{Chosen, Flags, Own, Recipe, choose};
-use super::{Common, note, open, print, progress, progress::Progress, source};
+use super::{Common, note, open, print, progress, progress::ProgressLine, source};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::graph::{Session, Timing};
@@ -59,7 +59,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     ));
     stop_on_interrupt()?;
     let settings = job.settings.clone();
-    let mut shown = Progress::new();
+    let mut shown = ProgressLine::new();
     let mut timed = None;
     let outcome = train(&mut session, job, &STOP, |event| match event {
         Event::Profiled { step, timings } => timed = Some(Timed { step, timings }),

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub struct Job {
     /// The model; its `config` is what will be saved.
     pub model: Model,
-    /// What the user called it.
+    /// What its record and pages call it.
     pub model_name: String,
     /// Sentences to learn from.
     pub train: Dataset,
@@ -56,7 +56,7 @@ impl Job {
     ) -> Self {
         Self {
             model,
-            model_name: String::new(),
+            model_name: "model".into(),
             train,
             validation,
             settings: Settings::default(),
