@@ -45,7 +45,9 @@ impl Download<'_> {
             Error::input(format!("{}/{} lacks {lacking}", self.client.endpoint, self.page()))
                 .remedy(match self.kind {
                     Kind::Model => "Choose a DistilBERT or BERT that was saved as safetensors.",
-                    Kind::Dataset => "Download the files you mean and give --data their directory.",
+                    Kind::Dataset => {
+                        "Download the files you mean, and give their directory in place of the id."
+                    }
                 })
         })?;
         let snapshot = self.repo.join("snapshots").join(&commit);
