@@ -14,6 +14,7 @@ test: has-driver
 lint:
 	cargo fmt --check
 	cargo clippy --release --all-targets -- -D warnings
+	cargo clippy --release --lib --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps
 
 # Licences, sources and duplicates of all packages, and advisories; needs `cargo install cargo-deny`.

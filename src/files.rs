@@ -38,10 +38,10 @@ pub fn write(path: &Path, content: &[u8]) -> Result<()> {
     write_parts(path, |file| file.write_all(content))
 }
 
-/// As [`write`], for content that is better written part by part.
+/// As [`write()`], for content that is better written part by part.
 ///
 /// # Errors
-/// As [`write`], and what `content` returns.
+/// As [`write()`], and what `content` returns.
 pub fn write_parts(
     path: &Path,
     content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
@@ -62,7 +62,7 @@ pub fn write_parts(
     })
 }
 
-/// Writes a value as indented JSON, as [`write`] does.
+/// Writes a value as indented JSON, as [`write()`] does.
 ///
 /// # Errors
 /// Names the path and the operating system's reason.

@@ -19,6 +19,9 @@
 //! uses `model`, which uses `graph`, which uses `kernels`, which use `gpu`; `sparsity` and `data` know no
 //! GPU. See `docs/architecture.md`.
 
+// Of the library alone: tests and examples may be short.
+#![warn(clippy::missing_errors_doc, clippy::unwrap_used)]
+
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod data;

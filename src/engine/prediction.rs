@@ -16,7 +16,7 @@ pub struct Prediction {
 }
 
 impl Prediction {
-    /// log Σ exp(logits) - logits[label], in float64.
+    /// `log Σ exp(logits) - logits[label]`, in float64.
     pub fn cross_entropy(&self, label: usize) -> f64 {
         let largest = self.logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f64 = self.logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();

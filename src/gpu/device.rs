@@ -178,6 +178,7 @@ fn open_cache(
         .map(|(_, data)| data);
     let descriptor =
         wgpu::PipelineCacheDescriptor { label: Some("crisp"), data: whole, fallback: true };
+    #[expect(unsafe_code, reason = "wgpu has no other way to give a driver its cache")]
     // SAFETY: the data are what `get_data` gave, as their hash shows; wgpu compares their header with the
     // adapter and its driver, and begins with an empty cache where that does not fit.
     let cache = unsafe { device.create_pipeline_cache(&descriptor) };

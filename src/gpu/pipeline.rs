@@ -49,6 +49,7 @@ impl Device {
             let module = if cfg!(debug_assertions) {
                 self.raw.create_shader_module(descriptor)
             } else {
+                #[expect(unsafe_code, reason = "checks cost half of the speed on lavapipe")]
                 // SAFETY: the kernels are our own, guard every index themselves, and run with the
                 // driver's checks in debug builds and in the tests of every awkward size.
                 unsafe {

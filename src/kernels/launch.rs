@@ -258,7 +258,7 @@ impl Launch {
 }
 
 /// What one step does, in order.
-#[allow(clippy::large_enum_variant)] // nearly all commands are launches
+#[expect(clippy::large_enum_variant, reason = "nearly all commands are launches")]
 #[derive(Debug, Clone)]
 pub enum Command {
     /// Runs a kernel.

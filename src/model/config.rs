@@ -99,7 +99,7 @@ impl Config {
     ///
     /// It reads back here as an equal [`Config`]. What a checkpoint of BERT loses on the way: BERT
     /// drops elements after the attention output too, DistilBERT does not; and `transformers`
-    /// computes every DistilBERT with the LayerNorm ε 1e-12 (see [`Config::layer_norm_eps`]).
+    /// computes every DistilBERT with the LayerNorm ε 1e-12 (see [`Encoder::layer_norm_eps`]).
     pub fn to_json(&self) -> String {
         let Self { encoder, head, task, sparsity } = self;
         let Head::FirstToken { dropout: head_dropout } = head;

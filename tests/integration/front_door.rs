@@ -6,16 +6,16 @@ use crisp::train::Settings;
 use crisp::{Classifier, data::Encoded, engine::Evaluator, graph::Session, sparsity::Policy};
 
 #[path = "../../examples/classify.rs"]
-#[allow(dead_code)] // its `main`
+#[expect(dead_code, reason = "its `main`")]
 mod classify;
 #[path = "../../examples/finetune.rs"]
-#[allow(dead_code)]
+#[expect(dead_code, reason = "its `main`")]
 mod finetune;
 #[path = "../../examples/new_policy.rs"]
-#[allow(dead_code)]
+#[expect(dead_code, reason = "its `main`")]
 mod new_policy;
 #[path = "../../examples/one_kernel.rs"]
-#[allow(dead_code)]
+#[expect(dead_code, reason = "its `main`")]
 mod one_kernel;
 
 fn device() -> Device {

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::graph::Graph;
 use crate::kernels::{Size, Symbol, TensorId, cross_entropy as kernels};
 
-/// `[1]`, the sum over sentences of -log softmax(logits)[label]: `logits [sequences, classes]`,
+/// `[1]`, the sum over sentences of `-log softmax(logits)[label]`: `logits [sequences, classes]`,
 /// `labels [sequences]`. It is where a gradient starts: its own is taken as 1.
 ///
 /// # Errors

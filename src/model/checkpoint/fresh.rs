@@ -7,7 +7,7 @@ use crate::parallel;
 use crate::random::SplitMix64;
 use std::convert::Infallible;
 
-/// Every parameter drawn afresh, as [`load`] does where there is no checkpoint.
+/// Every parameter drawn afresh, as [`load`](super::load) does where there is no checkpoint.
 pub fn fresh(config: &Config, seed: u64) -> Loaded {
     let shapes = parameter_shapes(config);
     Loaded {
