@@ -45,6 +45,9 @@ pub struct Arguments {
     /// Compute activations again in backward instead of keeping them.
     #[arg(long, conflicts_with = "eval")]
     checkpoint_activations: bool,
+    /// Parts of a step, one after another.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "eval")]
+    gradient_accumulation: usize,
     /// Steps that are measured, after one that warms up.
     #[arg(
         long,
@@ -158,6 +161,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         batch_size: arguments.batch_size,
         max_length: arguments.max_length,
         checkpoint_activations: arguments.checkpoint_activations,
+        gradient_accumulation: arguments.gradient_accumulation,
         ..Settings::default()
     };
     recipe::check(&settings)?;
