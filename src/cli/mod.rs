@@ -1,4 +1,4 @@
-//! The command line: one file per subcommand, no mathematics here. Results go to stdout, progress and
+//! The command line: one file per subcommand, nothing of a model's mathematics. Results go to stdout, progress and
 //! logs to stderr.
 
 mod bench;
@@ -115,10 +115,12 @@ fn exit_code(kind: Kind) -> u8 {
 /// Advice in the words of the command line.
 fn in_flags(advice: Advice) -> String {
     let text = match advice {
-        Advice::SmallerBatch => "Use a smaller --batch-size or --max-length.",
+        Advice::SmallerBatch => {
+            "Use a smaller --batch-size or --max-length; `train` also has --gradient-accumulation."
+        }
         Advice::SmallerTensor => {
             "For a weight: another --adapter. For what a step computes: a smaller --batch-size or \
-             --max-length."
+             --max-length, or --gradient-accumulation in training."
         }
         Advice::OtherAdapter => "Update the driver, or choose another with --adapter.",
         Advice::LighterOrOtherDevice => {
@@ -195,6 +197,6 @@ fn print(text: &str) -> Result<()> {
 /// A result as one line of JSON.
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string(value)
-        .map_err(|why| Error::input(format!("writing the result: {why}")))?;
+        .map_err(|why| Error::internal(format!("writing the result: {why}")))?;
     print(&text)
 }

@@ -19,6 +19,9 @@ pub struct Arguments {
     /// Sentences per step.
     #[arg(long, value_name = "B", default_value_t = Settings::default().batch_size)]
     batch_size: usize,
+    /// Parts of a step, as `crisp train` is going to compute it.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    gradient_accumulation: usize,
     /// Tokens of each sentence.
     #[arg(long, value_name = "L", required_unless_present = "data", conflicts_with = "data")]
     length: Option<u32>,
@@ -45,6 +48,7 @@ struct Line<'a> {
 pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let settings = Settings {
         batch_size: arguments.batch_size,
+        gradient_accumulation: arguments.gradient_accumulation,
         max_length: arguments.max_length,
         ..Settings::default()
     };
@@ -63,7 +67,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
                 .largest(settings.total_steps(examples.len()))
         }
         None => {
-            let sequences = arguments.batch_size as u32;
+            let sequences = settings.part_size() as u32;
             let tokens = sequences.checked_mul(arguments.length.unwrap_or_default());
             let tokens = tokens.filter(|tokens| *tokens > 0).ok_or_else(|| {
                 Error::usage("--batch-size times --length: it must be 1 to 4,294,967,295 tokens")

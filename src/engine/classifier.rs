@@ -1,13 +1,14 @@
 //! A model, a device and a plan, ready to say of any sentence what it is.
 
-use super::{Evaluator, Prediction};
+use super::{Evaluator, Prediction, sizes_of};
 use crate::data::Encoded;
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::graph::Session;
-use crate::model::{self, Model, load_model};
+use crate::kernels::Sizes;
+use crate::model::{Model, hub, load_model};
 use crate::sparsity::Policy;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What a model says of a sentence.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,20 +29,11 @@ pub struct Classifier {
     session: Session,
     model: Model,
     policy: Policy,
-    ready: Option<Ready>,
-}
-
-/// A plan, and the batches that it has room for.
-struct Ready {
-    evaluator: Evaluator,
-    sentences: usize,
-    tokens: usize,
+    evaluator: Option<Evaluator>,
 }
 
 /// Sentences that are computed together.
 const BATCH: usize = 32;
-/// Tokens of the shortest sentence that room is made for.
-const SHORTEST: usize = 16;
 
 impl Classifier {
     /// Opens a trained model on the most able adapter.
@@ -61,7 +53,11 @@ impl Classifier {
     /// # Errors
     /// As [`Classifier::open`].
     pub fn on(device: Device, model: impl AsRef<Path>) -> Result<Self> {
-        let directory = directory(model.as_ref())?;
+        let name = model.as_ref();
+        let directory = match name.to_str() {
+            Some(name) => hub::locate(hub::Kind::Model, name, &mut |_, _, _| {})?,
+            None => name.into(),
+        };
         let model = load_model(&directory, 0)?;
         if let Some(fresh) = model.weights.fresh.first() {
             return Err(Error::input(format!(
@@ -81,7 +77,7 @@ impl Classifier {
         let mut session = Session::new(device);
         model.upload(&mut session)?;
         let policy = model.config.sparsity.clone().unwrap_or_else(Policy::dense);
-        Ok(Self { session, model, policy, ready: None })
+        Ok(Self { session, model, policy, evaluator: None })
     }
 
     /// The names of the classes.
@@ -102,11 +98,30 @@ impl Classifier {
         if examples.is_empty() {
             return Ok(Vec::new());
         }
-        let evaluator =
-            ready(&mut self.ready, &mut self.session, &self.model, &self.policy, &examples)?;
-        let predictions = evaluator.predict(&self.session, &examples, BATCH, |_| {})?;
+        let mut evaluator = self.evaluator(&examples)?;
+        let predictions = evaluator.predict(&self.session, &examples, BATCH, |_| {});
+        self.evaluator = Some(evaluator);
+        let predictions = predictions?;
         let labels = self.model.config.task.labels();
         Ok(predictions.into_iter().map(|prediction| answer(prediction, labels)).collect())
+    }
+
+    /// Takes the evaluator out, or makes one where it has no room for these sentences.
+    fn evaluator(&mut self, examples: &[Encoded]) -> Result<Evaluator> {
+        let config = &self.model.config;
+        let rules = self.policy.evaluation().for_layers(config.encoder.layers)?;
+        let batches = examples.chunks(BATCH).map(|batch| batch.iter().collect());
+        let needed = sizes_of(batches, &rules);
+        let mut largest = Sizes::default();
+        if let Some(evaluator) = self.evaluator.take() {
+            largest = evaluator.plan().largest;
+            if needed.max(largest) == largest {
+                return Ok(evaluator);
+            }
+            // Its memory is given back here, before a larger one takes its own.
+        }
+        let roomy = rounded(needed).max(largest);
+        Evaluator::new(&mut self.session, config, &self.policy, roomy)
     }
 
     /// The device that it works on.
@@ -115,34 +130,18 @@ impl Classifier {
     }
 }
 
-/// The evaluator, made anew where it has no room for these sentences.
-fn ready<'a>(
-    kept: &'a mut Option<Ready>,
-    session: &mut Session,
-    model: &Model,
-    policy: &Policy,
-    examples: &[Encoded],
-) -> Result<&'a mut Evaluator> {
-    let tokens = examples.iter().map(|example| example.ids.len()).max().unwrap_or(0);
-    let (had_sentences, had_tokens) =
-        kept.as_ref().map_or((0, 0), |ready| (ready.sentences, ready.tokens));
-    let sentences = examples.len().min(BATCH);
-    if sentences > had_sentences || tokens > had_tokens {
-        // Powers of two, so that slowly growing calls do not plan each time.
-        let sentences = sentences.max(had_sentences).next_power_of_two();
-        let tokens = tokens.max(had_tokens).max(SHORTEST).next_power_of_two();
-        let tokens = tokens.min(model.max_length(usize::MAX));
-        // The old one's memory is given back before the new one takes its own.
-        *kept = None;
-        let rules = policy.evaluation().for_layers(model.config.encoder.layers)?;
-        let ends: Vec<u32> = (0..=sentences as u32).map(|end| end * tokens as u32).collect();
-        let largest = model::sizes(&ends, sentences * tokens, &rules.masks(&ends));
-        let evaluator = Evaluator::new(session, &model.config, policy, largest)?;
-        *kept = Some(Ready { evaluator, sentences, tokens });
-    }
-    match kept {
-        Some(ready) => Ok(&mut ready.evaluator),
-        None => Err(Error::internal("a classifier without a plan")),
+/// Each size a little larger, so that slowly growing calls do not plan each time.
+fn rounded(sizes: Sizes) -> Sizes {
+    let up = |size: u32| size.next_multiple_of((size.next_power_of_two() / 8).max(1));
+    Sizes {
+        tokens: up(sizes.tokens),
+        sequences: up(sizes.sequences),
+        distinct: up(sizes.distinct),
+        blocks: up(sizes.blocks),
+        pairs: up(sizes.pairs),
+        bit_pairs: up(sizes.bit_pairs),
+        visits: up(sizes.visits),
+        longest: up(sizes.longest),
     }
 }
 
@@ -152,21 +151,4 @@ fn answer(prediction: Prediction, labels: &[String]) -> Answer {
         probabilities: prediction.probabilities.iter().map(|value| *value as f32).collect(),
         logits: prediction.logits,
     }
-}
-
-/// Where the files of a model are.
-fn directory(model: &Path) -> Result<PathBuf> {
-    if model.exists() {
-        return Ok(model.into());
-    }
-    #[cfg(feature = "hub")]
-    if let Some(id) = model.to_str().filter(|name| model::hub::looks_like_id(name)) {
-        return model::hub::resolve(model::hub::Kind::Model, id, &mut |_, _, _| {});
-    }
-    let message = format!("{}: there is no such directory", model.display());
-    Err(Error::input(message).remedy(if cfg!(feature = "hub") {
-        "Name a model's directory, or a hub id such as `org/name`."
-    } else {
-        "Name a model's directory; ids of the hub need the feature `hub`."
-    }))
 }

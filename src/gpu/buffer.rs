@@ -34,7 +34,8 @@ impl Reserved {
 
 /// A copy on its way from the device to the host.
 pub(super) struct Readback {
-    staging: Buffer,
+    /// None once it has gone back to those reserved.
+    staging: Option<Buffer>,
     from: Option<Reserved>,
     arrived: mpsc::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
 }
@@ -136,7 +137,7 @@ impl Device {
             // The receiver may be gone: nobody wants the values any more.
             let _ = sender.send(result);
         });
-        Ok(Readback { staging, from, arrived })
+        Ok(Readback { staging: Some(staging), from, arrived })
     }
 
     /// Reads the first `count` values of a buffer, waiting for the device.
@@ -162,18 +163,24 @@ impl Readback {
             Ok(Err(why)) => return Err(Error::device(format!("reading back: {why}"))),
             Err(_) => return Err(Error::device("reading back: the device has not delivered")),
         }
-        let view = self
-            .staging
+        let Some(staging) = &self.staging else {
+            return Err(Error::internal("values that were taken already"));
+        };
+        let view = staging
             .raw
             .slice(..(count * size_of::<T>()) as u64)
             .get_mapped_range()
             .map_err(|why| Error::device(format!("reading back: {why}")))?;
-        let values = bytemuck::pod_collect_to_vec(&view);
-        drop(view);
-        self.staging.raw.unmap();
-        if let Some(reserved) = &self.from {
-            reserved.buffers().push(self.staging);
+        Ok(bytemuck::pod_collect_to_vec(&view))
+    }
+}
+
+impl Drop for Readback {
+    /// Gives the buffer back, whether or not anybody has looked at what came in it.
+    fn drop(&mut self) {
+        if let (Some(staging), Some(reserved)) = (self.staging.take(), &self.from) {
+            staging.raw.unmap();
+            reserved.buffers().push(staging);
         }
-        Ok(values)
     }
 }

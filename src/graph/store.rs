@@ -128,6 +128,11 @@ impl Store {
         device.read(&stored.buffer, stored.shape.iter().product::<u64>() as usize)
     }
 
+    /// Forgets all tensors, as [`Store::remove`] does one.
+    pub fn clear(&mut self) {
+        self.tensors.clear();
+    }
+
     /// Forgets a tensor. Its memory is given back once no program uses it any more.
     pub fn remove(&mut self, name: &str, role: Role) {
         self.tensors.remove(&(name.to_owned(), role));

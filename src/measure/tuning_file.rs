@@ -56,6 +56,6 @@ pub fn save_tuning(tuning: &Tuning, path: &Path, adapter: &AdapterDescription) -
         files::create_dir(directory)?;
     }
     let text = serde_json::to_string_pretty(&store)
-        .map_err(|why| Error::input(format!("{}: {why}", path.display())))?;
+        .map_err(|why| Error::internal(format!("{}: {why}", path.display())))?;
     files::write(path, text.as_bytes())
 }

@@ -8,7 +8,8 @@ use crate::train::{Curves, PredictionLine, RunDirectory, RunRecord};
 use std::path::{Path, PathBuf};
 
 /// What to do about records that cannot be read.
-const AGAIN: &str = "The run's files are damaged: remove its directory, and run it again.";
+const AGAIN: &str = "The run's files are damaged, or of another version of Crisp: read them with the \
+                     version that wrote them, or run it again elsewhere.";
 
 /// Reads the record of a run.
 ///

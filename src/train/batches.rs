@@ -13,7 +13,7 @@ use std::thread;
 /// Batches that wait for their step, at most.
 const AHEAD: usize = 2;
 
-/// The batches of a run. They follow from the examples, the seed and the batch size alone.
+/// The batches of a run. They follow from the examples and the settings alone.
 pub struct Batches<'a> {
     examples: &'a [Encoded],
     settings: &'a Settings,
@@ -39,12 +39,6 @@ impl<'a> Batches<'a> {
         self.examples.len().div_ceil(self.settings.batch_size.max(1)).max(1) as u32
     }
 
-    /// Sentences of each part of a step but the last, which may have fewer.
-    fn per_part(&self) -> usize {
-        let Settings { batch_size, gradient_accumulation, .. } = *self.settings;
-        batch_size.div_ceil(gradient_accumulation.max(1)).max(1)
-    }
-
     /// The parts of a step, counted from 1: one, or as many as gradients are added up over.
     ///
     /// # Errors
@@ -63,7 +57,7 @@ impl<'a> Batches<'a> {
         let chosen: Vec<&Encoded> =
             order[first..last].iter().map(|index| &examples[*index as usize]).collect();
         let rules = self.rules.at(step, self.total);
-        let per_part = self.per_part();
+        let per_part = self.settings.part_size();
         let parts = chosen.chunks(per_part).enumerate();
         parts.map(|(part, sentences)| Prepared::part(sentences, part * per_part, &rules)).collect()
     }
@@ -109,7 +103,7 @@ impl<'a> Batches<'a> {
             let left = (total - epoch * per_epoch) as usize;
             let sized = batches(&order, batch_size)
                 .take(left)
-                .flat_map(|batch| batch.chunks(self.per_part()))
+                .flat_map(|batch| batch.chunks(self.settings.part_size()))
                 .map(|part| part.iter().map(|index| &self.examples[*index as usize]).collect());
             largest = largest.max(sizes_of(sized, &self.rules));
         }

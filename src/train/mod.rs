@@ -1,4 +1,4 @@
-//! Training and evaluation: the loop, its schedule, what it writes and how it goes on.
+//! Training: the loop, its schedule, what it writes and how it goes on.
 
 mod batches;
 mod collector;

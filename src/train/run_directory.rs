@@ -6,6 +6,7 @@
 //! predictions.jsonl           a line per validation sentence, after the last step
 //! attention.json              what each head looked at, for a few validation sentences
 //! report.html                 all of it, to be read
+//! trace.json                  a step kernel by kernel, where one was timed
 //! .lock                       held by the process that trains here
 //! config.json, model.safetensors, tokenizer files      the model after the last step
 //! checkpoints/best/           the model of the best evaluation

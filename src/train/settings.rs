@@ -151,13 +151,14 @@ settings! { |settings|
     sparsity: Policy = Policy::dense() => "what the model was trained with, else dense",
         Flag::Value("S");
     /// Passes over the training set.
-    epochs: u32 = 3, Flag::Value("N"), in 1.. => "at least 1";
+    epochs: u32 = 3, Flag::Value("N"),
+        in u32::from(settings.max_steps.is_none()).. => "at least 1";
     /// Optimizer steps, instead of epochs.
     max_steps: Option<u32> = None, Flag::Value("N"), in 1.. => "at least 1";
     /// Sentences per step.
     batch_size: usize = 32, Flag::Value("N"), in 1..=Batch::MAX => "between 1 and 65,535";
-    /// Compute a step in N parts, one after another: the memory of one part, the result of the
-    /// whole.
+    /// Compute a step in at most N parts, one after another: the activations of one part, the
+    /// result of the whole.
     gradient_accumulation: usize = 1, Flag::Value("N"),
         in 1..=settings.batch_size => "between 1 and the batch size";
     /// Word pieces kept of a sentence.
@@ -236,6 +237,11 @@ impl Settings {
         let per_epoch = examples.div_ceil(self.batch_size.max(1)) as u64;
         let total = self.max_steps.map_or(per_epoch * u64::from(self.epochs), u64::from);
         total.min(u64::from(u32::MAX)) as u32
+    }
+
+    /// Sentences that are computed together: those of a part of a step.
+    pub fn part_size(&self) -> usize {
+        self.batch_size.div_ceil(self.gradient_accumulation.max(1)).max(1)
     }
 
     /// Refuses values out of their range.

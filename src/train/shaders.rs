@@ -55,6 +55,9 @@ impl Shaders {
         for policy in POLICIES {
             shaders.add_model(config, &policy.parse()?, "")?;
         }
+        if let Some(policy) = &config.sparsity {
+            shaders.add_model(config, policy, "")?;
+        }
         Ok(shaders)
     }
 
@@ -115,7 +118,7 @@ impl Shaders {
             );
         }
         let list = serde_json::to_string_pretty(&list)
-            .map_err(|why| Error::input(format!("writing the list of shaders: {why}")))?;
+            .map_err(|why| Error::internal(format!("writing the list of shaders: {why}")))?;
         files::write(&directory.join("shaders.json"), list.as_bytes())?;
         Ok(self.0.len())
     }

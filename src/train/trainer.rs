@@ -212,6 +212,13 @@ impl Trainer {
                 self.parts
             )));
         }
+        let classes = self.config.task.outputs() as u32;
+        let labels = parts.iter().flat_map(|part| &part.batch.labels);
+        if labels.into_iter().any(|label| *label >= classes) {
+            return Err(Error::internal(format!(
+                "a step with a sentence that is of none of the {classes} classes"
+            )));
+        }
         parts
             .iter()
             .map(|part| {

@@ -172,12 +172,14 @@ impl<'a> Run<'a> {
         }
         // What is saved keeps its own dropout.
         let config = model.config.with_dropout(settings.dropout, settings.attention_dropout);
+        // Nothing of a former run in this session: moments begin with zeros.
+        session.store.clear();
         model.upload(session)?;
         let policy = &settings.sparsity;
         let trainer = Trainer::new(session, &config, policy, &settings, largest)?;
         let sets: [&[_]; 2] = [&sentences.validation, &sentences.learnt];
-        let batch_size = settings.batch_size;
-        let evaluator = Evaluator::for_sets(session, &model.config, policy, &sets, batch_size)?;
+        let together = settings.part_size();
+        let evaluator = Evaluator::for_sets(session, &model.config, policy, &sets, together)?;
         let progress = match start {
             Start::Resume => place.restore(session, &model)?,
             Start::New | Start::Replace => Progress::default(),
@@ -267,8 +269,8 @@ impl<'a> Run<'a> {
     }
 
     fn predict(&mut self) -> Result<Vec<Prediction>> {
-        let batch_size = self.settings.batch_size;
-        self.evaluator.predict(self.session, &self.sentences.validation, batch_size, |_| {})
+        let together = self.settings.part_size();
+        self.evaluator.predict(self.session, &self.sentences.validation, together, |_| {})
     }
 
     /// Writes a checkpoint to resume from.
@@ -298,7 +300,7 @@ impl<'a> Run<'a> {
         let evaluation_pairs = self.evaluator.pairs().clone();
         let Sentences { validation, learnt, .. } = self.sentences;
         let last = Evaluation::of(&predictions, validation)?;
-        let training = self.evaluator.evaluate(self.session, learnt, self.settings.batch_size)?;
+        let training = self.evaluator.evaluate(self.session, learnt, self.settings.part_size())?;
         self.directory.save_predictions(&predictions, validation)?;
         self.directory.save_model(self.session, &self.model)?;
         let progress = self.progress;

@@ -112,11 +112,13 @@ fn job(output: &Path, settings: Settings) -> Job {
 /// A whole run, with evaluations and checkpoints: as many bytes as were announced, to the last one.
 #[test]
 fn what_is_planned_is_what_is_allocated() {
-    for (policy, batch_size, checkpoint_activations) in [
-        ("dense", 1, false),
-        ("dense", 6, false),
-        ("topk:0.5", 7, true),
-        ("block-topk:0.5,block=8", 40, false),
+    for (policy, batch_size, checkpoint_activations, gradient_accumulation) in [
+        ("dense", 1, false, 1),
+        ("dense", 6, false, 1),
+        ("topk:0.5", 7, true, 1),
+        ("block-topk:0.5,block=8", 40, false, 1),
+        ("block-topk:0.5,block=8", 9, false, 4),
+        ("random:0.5", 7, true, 7),
     ] {
         let directory = tempfile::tempdir().unwrap();
         let settings = Settings {
@@ -125,6 +127,7 @@ fn what_is_planned_is_what_is_allocated() {
             max_steps: Some(9),
             eval_every: Some(4),
             checkpoint_activations,
+            gradient_accumulation,
             ..Settings::default()
         };
         let mut session = session();
@@ -141,8 +144,31 @@ fn what_is_planned_is_what_is_allocated() {
             }
         })
         .unwrap();
-        assert_eq!(planned, outcome.result.device_bytes, "{policy}, batch {batch_size}");
+        let what = format!("{policy}, batch {batch_size}, {gradient_accumulation} parts");
+        assert_eq!(planned, outcome.result.device_bytes, "{what}");
     }
+}
+
+/// A session may train again: nothing of the first run, such as its moments, is left in the second.
+#[test]
+fn a_second_run_in_a_session_is_like_the_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut session = session();
+    let mut run = |name: &str| {
+        let settings = Settings { max_steps: Some(5), ..Settings::default() };
+        let job = job(&directory.path().join(name), settings);
+        let mut losses = Vec::new();
+        train(&mut session, job, &AtomicBool::new(false), |event| {
+            if let Event::Step { line } = event {
+                losses.push((line.loss.to_bits(), line.grad_norm.to_bits()));
+            }
+        })
+        .unwrap();
+        losses
+    };
+    let first = run("first");
+    assert_eq!(first.len(), 5);
+    assert_eq!(run("second"), first);
 }
 
 #[test]
