@@ -1,6 +1,7 @@
 //! Attention of 12 heads of 64, mask, forward and backward, by policy and length.
 //!
-//! `cargo bench --bench attention`; `crisp bench attention` says what of it is mask, forward and backward.
+//! `cargo bench --bench attention`; `crisp bench attention` says what of it is mask, forward and
+//! backward.
 
 use crisp::gpu::Device;
 use crisp::graph::Session;

@@ -1,4 +1,5 @@
-//! A training step of a small DistilBERT (4 layers of 128) on 32 sentences of 13 tokens, as SST-2 has them.
+//! A training step of a small DistilBERT (4 layers of 128) on 32 sentences of 13 tokens, as SST-2
+//! has them.
 //!
 //! `cargo bench --bench step`; `crisp bench step` takes any model and data.
 

@@ -1,5 +1,5 @@
-//! A policy of one's own: attention in stripes. The attention kernels know only the format of a mask, so
-//! a new policy is a function that fills one.
+//! A policy of one's own: attention in stripes. The attention kernels know only the format of a
+//! mask, so a new policy is a function that fills one.
 //!
 //! ```sh
 //! cargo run --release --example new_policy
@@ -24,12 +24,13 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A mask of one sentence in which a block of queries visits the blocks of keys that lie a multiple of
-/// `apart` blocks away.
+/// A mask of one sentence in which a block of queries visits the blocks of keys that lie a multiple
+/// of `apart` blocks away.
 pub fn stripes(tokens: u32, apart: u32) -> BlockMask {
     let mut mask = BlockMask::new(&Rule::Dense, BLOCK, &[0, tokens]);
     for (query, block) in mask.blocks.iter().enumerate() {
-        // A row of bits for each block of queries: bit j stands for the sentence's j-th block of keys.
+        // A row of bits for each block of queries: bit j stands for the sentence's j-th block of
+        // keys.
         let row = block.visits_first as usize;
         for key in 0..block.blocks {
             if !(query as u32).abs_diff(key).is_multiple_of(apart) {

@@ -16,8 +16,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// LayerNorm of `x [tokens, 4]`, and the gradient of x where that of the result is 1, 0, 0, 0 in each
-/// row.
+/// LayerNorm of `x [tokens, 4]`, and the gradient of x where that of the result is 1, 0, 0, 0 in
+/// each row.
 pub fn run(x: &[f32]) -> Result<[Vec<f32>; 2]> {
     let mut session = Session::new(Device::open(None)?);
     let mut graph = Graph::new();

@@ -73,8 +73,8 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     write(path, text.as_bytes())
 }
 
-/// Takes the lock of a directory, which is the operating system's: it ends with the process. `None` where
-/// another process has it. Where the file system knows no locks, nothing is locked.
+/// Takes the lock of a directory, which is the operating system's: it ends with the process. `None`
+/// where another process has it. Where the file system knows no locks, nothing is locked.
 ///
 /// # Errors
 /// A lock file that cannot be made.
@@ -97,8 +97,8 @@ pub fn create_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|why| Error::io(path, "create the directory", &why))
 }
 
-/// Where this program keeps what it can make again: `CRISP_CACHE`, else the user's cache directory. None
-/// where the system names neither.
+/// Where this program keeps what it can make again: `CRISP_CACHE`, else the user's cache directory.
+/// None where the system names neither.
 pub fn cache() -> Option<PathBuf> {
     let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
     if let Some(given) = variable("CRISP_CACHE") {

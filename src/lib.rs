@@ -11,13 +11,13 @@
 //! # crisp::Result::Ok(())
 //! ```
 //!
-//! [`train`] trains one, and `examples/` has whole programs. The features `cli` (the binary), `hub` (models
-//! and data by their Hugging Face id) and `parquet` are on by default; a program that only classifies
-//! needs none of them.
+//! [`train`] trains one, and `examples/` has whole programs. The features `cli` (the binary), `hub`
+//! (models and data by their Hugging Face id) and `parquet` are on by default; a program that only
+//! classifies needs none of them.
 //!
-//! Data walks downstairs: `cli` uses `study`, which uses `report` and `train`, which use `engine`, which
-//! uses `model`, which uses `graph`, which uses `kernels`, which use `gpu`; `sparsity` and `data` know no
-//! GPU. See `docs/architecture.md`.
+//! Data walks downstairs: `cli` uses `study`, which uses `report` and `train`, which use `engine`,
+//! which uses `model`, which uses `graph`, which uses `kernels`, which use `gpu`; `sparsity` and
+//! `data` know no GPU. See `docs/architecture.md`.
 
 // Of the library alone: tests and examples may be short.
 #![warn(clippy::missing_errors_doc, clippy::unwrap_used)]

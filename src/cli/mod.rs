@@ -1,5 +1,5 @@
-//! The command line: one file per subcommand, nothing of a model's mathematics. Results go to stdout, progress and
-//! logs to stderr.
+//! The command line: one file per subcommand, nothing of a model's mathematics. Results go to
+//! stdout, progress and logs to stderr.
 
 mod bench;
 mod devices;
@@ -48,7 +48,8 @@ struct Common {
 enum Command {
     /// Fine-tune a model; with neither --model nor --data, DistilBERT on SST-2.
     Train(train::Arguments),
-    /// The paper's comparison: dense and sparse attention, several seeds each; table, statistics, report.
+    /// The paper's comparison: dense and sparse attention, several seeds each; table, statistics,
+    /// report.
     Reproduce(reproduce::Arguments),
     /// Accuracy and loss of a model on a data set.
     Eval(eval::Arguments),
@@ -56,13 +57,13 @@ enum Command {
     Predict(predict::Arguments),
     /// Measure kernels on this adapter.
     Bench(bench::Arguments),
-    /// Measure which kernels are fastest on this adapter for training a model, for later commands with
-    /// batches of such sizes.
+    /// Measure which kernels are fastest on this adapter for training a model, for later commands
+    /// with batches of such sizes.
     Tune(tune::Arguments),
     /// List the adapters that can be used.
     Devices(devices::Arguments),
-    /// Write the complete shader texts that training and evaluating a model take, for reading and for
-    /// other compilers; needs no adapter.
+    /// Write the complete shader texts that training and evaluating a model take, for reading and
+    /// for other compilers; needs no adapter.
     Shaders(shaders::Arguments),
 }
 

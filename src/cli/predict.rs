@@ -26,7 +26,8 @@ pub struct Arguments {
     /// One JSON object per sentence.
     #[arg(long)]
     json: bool,
-    /// Writes a page that shows what each head looked at and kept (of the first sentences, 8 at most).
+    /// Writes a page that shows what each head looked at and kept (of the first sentences, 8 at
+    /// most).
     #[arg(long, value_name = "FILE.html")]
     attention: Option<PathBuf>,
     /// The sentences; without any, the lines of stdin.

@@ -21,8 +21,8 @@ pub struct Encoded {
 pub struct Batch {
     /// `[tokens]`: the word-piece id of each token.
     pub ids: Vec<u32>,
-    /// `[tokens]`: `sequence << 16 | position in the sequence`, sequences being numbered within the whole
-    /// step, of which a batch may be a part.
+    /// `[tokens]`: `sequence << 16 | position in the sequence`, sequences being numbered within the
+    /// whole step, of which a batch may be a part.
     pub places: Vec<u32>,
     /// `[sequences + 1]`: the first token of each sequence, then the number of tokens.
     pub offsets: Vec<u32>,

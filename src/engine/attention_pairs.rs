@@ -5,10 +5,10 @@ use crate::model::{Attention, Config};
 use crate::sparsity::{BlockMask, LayerRules};
 use serde::{Deserialize, Serialize};
 
-/// Operations of attention in a training step, for a pair of query and key and each component of a head:
-/// forward the score and the value, 4; backward the score again, and the gradients of weight, value, query
-/// and key, 10. (Our kernels compute score and gradient of the weight once more than that, so as to store
-/// neither.)
+/// Operations of attention in a training step, for a pair of query and key and each component of a
+/// head: forward the score and the value, 4; backward the score again, and the gradients of weight,
+/// value, query and key, 10. (Our kernels compute score and gradient of the weight once more than
+/// that, so as to store neither.)
 pub const OPERATIONS_PER_PAIR: u64 = 14;
 
 /// Pairs of query and key over some batches.
@@ -21,8 +21,8 @@ pub struct AttentionPairs {
 }
 
 impl AttentionPairs {
-    /// The tensors that must come back from a step for its pairs to be known: the visits that the device
-    /// has chosen, by layer.
+    /// The tensors that must come back from a step for its pairs to be known: the visits that the
+    /// device has chosen, by layer.
     pub fn wanted(attention: &[Attention]) -> impl Iterator<Item = TensorId> + '_ {
         attention.iter().filter_map(|layer| layer.mask.chosen_visits()).map(|(visits, _)| visits)
     }

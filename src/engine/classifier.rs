@@ -23,8 +23,8 @@ pub struct Answer {
 
 /// A trained model on a device, which classifies sentences.
 ///
-/// What it plans and allocates on the device stays for the next call, and grows only when a call has
-/// more, or longer, sentences than any before.
+/// What it plans and allocates on the device stays for the next call, and grows only when a call
+/// has more, or longer, sentences than any before.
 pub struct Classifier {
     session: Session,
     model: Model,
@@ -42,8 +42,8 @@ impl Classifier {
     /// `hub`, the id of a model, which is fetched where the hub's cache does not have it.
     ///
     /// # Errors
-    /// No such model, files that are missing or wrong, a model without a trained classifier, no adapter,
-    /// no room on the device.
+    /// No such model, files that are missing or wrong, a model without a trained classifier, no
+    /// adapter, no room on the device.
     pub fn open(model: impl AsRef<Path>) -> Result<Self> {
         Self::on(Device::open(None)?, model)
     }
@@ -85,8 +85,8 @@ impl Classifier {
         self.model.config.task.labels()
     }
 
-    /// What the model says of each sentence, in their order. A sentence that is longer than the model has
-    /// positions is cut.
+    /// What the model says of each sentence, in their order. A sentence that is longer than the
+    /// model has positions is cut.
     ///
     /// # Errors
     /// A text that cannot be tokenized; no room on the device, or another error of it.

@@ -32,8 +32,8 @@ pub struct Look {
 /// What one head did with one sentence of n tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeadLook {
-    /// `[n, n]`, row by row: the weight that each query gives each key, rounded to thousandths; before that,
-    /// rows add up to 1.
+    /// `[n, n]`, row by row: the weight that each query gives each key, rounded to thousandths;
+    /// before that, rows add up to 1.
     pub weights: Vec<f32>,
     /// `[n, n]`: `1` where the pair counts, `0` where it was left out.
     pub kept: String,
@@ -115,7 +115,8 @@ pub struct Inspector {
 }
 
 impl Inspector {
-    /// Plans the forward pass for these sentences, one at a time. The session must hold the parameters.
+    /// Plans the forward pass for these sentences, one at a time. The session must hold the
+    /// parameters.
     ///
     /// # Errors
     /// Sizes that do not fit the device, a kernel that does not compile.

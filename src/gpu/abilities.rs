@@ -5,9 +5,9 @@ use super::AdapterDescription;
 /// What a device can do, as far as kernels are chosen by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Abilities {
-    /// Whole vectors stream through a processor's cores: barriers and gathers are slow there, texels
-    /// and loads that all invocations share are fast. The streaming variants of kernels are for such
-    /// devices, which is what software adapters are.
+    /// Whole vectors stream through a processor's cores: barriers and gathers are slow there,
+    /// texels and loads that all invocations share are fast. The streaming variants of kernels are
+    /// for such devices, which is what software adapters are.
     pub streaming: bool,
 }
 

@@ -21,8 +21,8 @@ impl Buffer {
 /// Bytes of a write after which its copy is handed on at once.
 const LARGE_WRITE: usize = 1 << 20;
 
-/// Buffers that the values of a step come back through, reserved once: a step allocates nothing. Each
-/// returns here when its values have been taken.
+/// Buffers that the values of a step come back through, reserved once: a step allocates nothing.
+/// Each returns here when its values have been taken.
 #[derive(Clone, Default)]
 pub struct Reserved(Arc<Mutex<Vec<Buffer>>>);
 
@@ -109,8 +109,8 @@ impl Device {
         self.create("read-back", bytes, Usage::COPY_DST | Usage::MAP_READ)
     }
 
-    /// Records a copy of the first `bytes` of a buffer to the host, through a reserved buffer where one
-    /// is free. It is complete once the encoder has been submitted and the device got that far.
+    /// Records a copy of the first `bytes` of a buffer to the host, through a reserved buffer where
+    /// one is free. It is complete once the encoder has been submitted and the device got that far.
     ///
     /// # Errors
     /// Out of memory.

@@ -20,8 +20,8 @@ pub struct Device {
     /// Largest storage binding of this device, in bytes.
     pub max_binding_bytes: u64,
     pub(super) memory: Arc<Memory>,
-    /// What the driver has compiled before, and the file it is kept in; where the back end has such a
-    /// cache, and the system a place for it.
+    /// What the driver has compiled before, and the file it is kept in; where the back end has such
+    /// a cache, and the system a place for it.
     pub(super) pipelines: Option<(wgpu::PipelineCache, PathBuf)>,
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -36,9 +36,9 @@ impl Device {
     pub fn open(wanted: Option<&str>) -> Result<Self> {
         let (adapter, description) = adapter::choose(wanted)?;
         let offered = adapter.limits();
-        // The default WebGPU limits are enough for every kernel. Only the sizes of buffers
-        // and textures are raised to what the adapter has, for models whose largest tensor would not fit
-        // otherwise.
+        // The default WebGPU limits are enough for every kernel. Only the sizes of buffers and
+        // textures are raised to what the adapter has, for models whose largest tensor would not
+        // fit otherwise.
         let limits = wgpu::Limits {
             max_buffer_size: offered.max_buffer_size,
             max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
@@ -82,8 +82,8 @@ impl Device {
         })
     }
 
-    /// Keeps what the driver has compiled for the next time. Nothing is lost where that fails: it is
-    /// compiled again.
+    /// Keeps what the driver has compiled for the next time. Nothing is lost where that fails: it
+    /// is compiled again.
     pub fn keep_pipelines(&self) {
         let Some((cache, path)) = &self.pipelines else { return };
         let Some(data) = cache.get_data() else { return };
@@ -179,8 +179,8 @@ fn open_cache(
     let descriptor =
         wgpu::PipelineCacheDescriptor { label: Some("crisp"), data: whole, fallback: true };
     #[expect(unsafe_code, reason = "wgpu has no other way to give a driver its cache")]
-    // SAFETY: the data are what `get_data` gave, as their hash shows; wgpu compares their header with the
-    // adapter and its driver, and begins with an empty cache where that does not fit.
+    // SAFETY: the data are what `get_data` gave, as their hash shows; wgpu compares their header
+    // with the adapter and its driver, and begins with an empty cache where that does not fit.
     let cache = unsafe { device.create_pipeline_cache(&descriptor) };
     Some((cache, path))
 }

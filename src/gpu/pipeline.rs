@@ -25,8 +25,8 @@ pub enum Resource<'a> {
     Texture(&'a Texture),
 }
 
-/// A compiled kernel. Binding 0 is its parameters (uniform), the others are what it reads and writes,
-/// in the order of `accesses`.
+/// A compiled kernel. Binding 0 is its parameters (uniform), the others are what it reads and
+/// writes, in the order of `accesses`.
 pub struct Pipeline {
     pub(super) raw: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,

@@ -36,8 +36,8 @@ impl Device {
         Ok(Timestamps { sets, passes, resolved })
     }
 
-    /// The begin and the end of each pass in seconds from the first begin, after the passes have been
-    /// submitted.
+    /// The begin and the end of each pass in seconds from the first begin, after the passes have
+    /// been submitted.
     ///
     /// # Errors
     /// The device failed, or gave no times, as some do that promise to.

@@ -16,8 +16,8 @@ impl Texture {
     /// Texels in a row.
     pub const WIDTH: u32 = 2048;
     const ROW_BYTES: u64 = Self::WIDTH as u64 * 16;
-    /// Texels from one row to the next: a cache line more. Rows of a matrix are often a multiple of 4 KiB
-    /// apart, and then all fall into the same few lines of a CPU's first-level cache.
+    /// Texels from one row to the next: a cache line more. Rows of a matrix are often a multiple of
+    /// 4 KiB apart, and then all fall into the same few lines of a CPU's first-level cache.
     const PITCH: u32 = Self::WIDTH + 4;
 
     fn rows(bytes: u64) -> u64 {

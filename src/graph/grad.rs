@@ -1,5 +1,5 @@
-//! Reverse-mode differentiation: a walk over the nodes from last to first that adds the nodes of the
-//! gradient to the same graph.
+//! Reverse-mode differentiation: a walk over the nodes from last to first that adds the nodes of
+//! the gradient to the same graph.
 
 use super::{Graph, ops};
 use crate::error::Result;

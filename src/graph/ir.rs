@@ -189,8 +189,8 @@ impl Graph {
         }
     }
 
-    /// Says that here one segment of the computation ends and the next begins. What lies between two such
-    /// places is computed again in backward instead of being kept; see `recompute.rs`.
+    /// Says that here one segment of the computation ends and the next begins. What lies between
+    /// two such places is computed again in backward instead of being kept; see `recompute.rs`.
     pub fn boundary(&mut self) {
         self.boundaries.push(self.nodes.len());
     }

@@ -1,8 +1,8 @@
 //! From a graph to what a device does: commands in order, and a place in memory for every tensor.
 //!
-//! A plan is plain data. Tensors made within a step share slots: a slot is free again after the last
-//! command that touches its tensor, so the memory of a step is little more than what is alive at its
-//! fullest moment.
+//! A plan is plain data. Tensors made within a step share slots: a slot is free again after the
+//! last command that touches its tensor, so the memory of a step is little more than what is alive
+//! at its fullest moment.
 
 use super::ir::{Graph, Lowering, Origin, Shape};
 use super::planned::{Place, Planned, operations, texels, touched, writes};
@@ -27,7 +27,8 @@ pub struct Plan {
     pub commands: Vec<(&'static str, Command)>,
     /// Bytes of each slot.
     pub slots: Vec<u64>,
-    /// Bytes that each texture must hold: the first holds the first tensor that a launch reads as texels, and so on.
+    /// Bytes that each texture must hold: the first holds the first tensor that a launch reads as
+    /// texels, and so on.
     pub textures: Vec<u64>,
     /// For each command the copies that it needs first: a tensor, and the texture that it goes to.
     pub copies: Vec<Vec<(TensorId, usize)>>,
@@ -40,8 +41,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Lowers a graph to the kernels that suit a device, for batches up to a size. `outputs` are the
-    /// tensors that come back to the host after a step.
+    /// Lowers a graph to the kernels that suit a device, for batches up to a size. `outputs` are
+    /// the tensors that come back to the host after a step.
     ///
     /// # Errors
     /// A tensor of 2³² elements or more.
@@ -133,8 +134,8 @@ impl Plan {
         self.commands.iter().map(|(_, command)| self.moved_bytes(command, sizes)).sum()
     }
 
-    /// Bytes that a command cannot but move at a batch of these sizes: each tensor that it binds once,
-    /// and twice where it is changed in place.
+    /// Bytes that a command cannot but move at a batch of these sizes: each tensor that it binds
+    /// once, and twice where it is changed in place.
     pub fn moved_bytes(&self, command: &Command, sizes: &Sizes) -> u64 {
         match command {
             Command::Clear(tensor) => self.planned(*tensor).bytes(sizes),
@@ -217,8 +218,8 @@ fn segments(graph: &Graph, starts: &[usize], end: usize) -> (Vec<Range<usize>>, 
     (segments, backward)
 }
 
-/// Bytes that each texture must hold: the first holds the first tensor that a launch reads as texels,
-/// and so on.
+/// Bytes that each texture must hold: the first holds the first tensor that a launch reads as
+/// texels, and so on.
 fn textures(tensors: &[Planned], commands: &[Named], largest: &Sizes) -> Vec<u64> {
     let mut textures: Vec<u64> = Vec::new();
     for (_, command) in commands {
@@ -233,8 +234,8 @@ fn textures(tensors: &[Planned], commands: &[Named], largest: &Sizes) -> Vec<u64
     textures
 }
 
-/// The copies to textures that commands need. What a texture holds from a former command is not copied
-/// again as long as nothing has changed it.
+/// The copies to textures that commands need. What a texture holds from a former command is not
+/// copied again as long as nothing has changed it.
 fn copies(commands: &[Named]) -> Vec<Vec<(TensorId, usize)>> {
     let mut held: Vec<Option<TensorId>> = Vec::new();
     let mut of_command = |(_, command): &Named| {
@@ -255,9 +256,10 @@ fn copies(commands: &[Named]) -> Vec<Vec<(TensorId, usize)>> {
     commands.iter().map(&mut of_command).collect()
 }
 
-/// Gives every tensor made within the step a slot; returns the slots' sizes. The largest tensors choose
-/// first, each the smallest slot whose tensors are never alive with it, so that a small tensor that
-/// lives long does not keep the place of a large one ("greedy by size", Pisarchyk and Lee, 2020).
+/// Gives every tensor made within the step a slot; returns the slots' sizes. The largest tensors
+/// choose first, each the smallest slot whose tensors are never alive with it, so that a small
+/// tensor that lives long does not keep the place of a large one ("greedy by size", Pisarchyk and
+/// Lee, 2020).
 fn place(
     tensors: &mut [Planned],
     commands: &[Named],

@@ -46,7 +46,8 @@ impl Planned {
         self.shape.elements().at(sizes) * self.element.bytes()
     }
 
-    /// Bytes of the buffer that has room for it. Kernels may read and write the last vec4 as a whole.
+    /// Bytes of the buffer that has room for it. Kernels may read and write the last vec4 as a
+    /// whole.
     pub(super) fn room(&self, largest: &Sizes) -> u64 {
         self.bytes(largest).max(4).next_multiple_of(16)
     }

@@ -45,8 +45,8 @@ pub struct Step<'a> {
 const OPERATIONS_PER_SUBMISSION: u64 = 150_000_000_000;
 
 impl Program {
-    /// Plans a graph for batches up to `largest` and prepares it. `outputs` are the tensors that come
-    /// back after a step; there is room for those of `under_way` steps at a time.
+    /// Plans a graph for batches up to `largest` and prepares it. `outputs` are the tensors that
+    /// come back after a step; there is room for those of `under_way` steps at a time.
     ///
     /// # Errors
     /// As [`Plan::new`] and [`Program::new`].
@@ -65,8 +65,8 @@ impl Program {
     /// programs by name and role.
     ///
     /// # Errors
-    /// A kernel that does not compile, a tensor larger than the device can bind, a parameter of another
-    /// shape than the store has, out of memory.
+    /// A kernel that does not compile, a tensor larger than the device can bind, a parameter of
+    /// another shape than the store has, out of memory.
     pub fn new(session: &mut Session, plan: Plan, under_way: usize) -> Result<Self> {
         tracing::trace!("{plan}");
         let pipelines = session.compile(&plan)?;
@@ -121,7 +121,8 @@ impl Program {
         self.submit(&session.device, recorder, &step.sizes)
     }
 
-    /// As [`Program::run`], but every launch is a pass of its own, and timed by the device; waits for it.
+    /// As [`Program::run`], but every launch is a pass of its own, and timed by the device; waits
+    /// for it.
     ///
     /// # Errors
     /// As [`Program::run`]; an adapter that keeps no time.
@@ -158,8 +159,8 @@ impl Program {
         Ok((pending, timings))
     }
 
-    /// The words of a tensor's whole buffer as it stands now, what lies behind the end of the last batch
-    /// included: for looking into a program that computes something unexpected.
+    /// The words of a tensor's whole buffer as it stands now, what lies behind the end of the last
+    /// batch included: for looking into a program that computes something unexpected.
     ///
     /// # Errors
     /// A tensor that has no buffer; the device failed.
@@ -208,8 +209,8 @@ impl Program {
         Ok(())
     }
 
-    /// Records the commands of a step, submitting what a device would compute too long at a time. With
-    /// `timestamps` each launch is a pass of its own, and timed.
+    /// Records the commands of a step, submitting what a device would compute too long at a time.
+    /// With `timestamps` each launch is a pass of its own, and timed.
     fn record<'d>(
         &self,
         device: &'d Device,

@@ -1,11 +1,11 @@
 //! Activations that are computed again in backward instead of being kept.
 //!
-//! A graph may be cut into segments, such as the blocks of a transformer. Of a segment only what later
-//! segments read is kept from forward to backward; right before the first command of backward that wants
-//! anything else of it, the commands that make it are repeated, into tensors of their own. The same
-//! kernels on the same inputs give the same bits. Memory falls to what lies between segments plus one
-//! segment's activations (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016); the forward
-//! pass is paid twice.
+//! A graph may be cut into segments, such as the blocks of a transformer. Of a segment only what
+//! later segments read is kept from forward to backward; right before the first command of backward
+//! that wants anything else of it, the commands that make it are repeated, into tensors of their
+//! own. The same kernels on the same inputs give the same bits. Memory falls to what lies between
+//! segments plus one segment's activations (Chen et al., "Training Deep Nets with Sublinear Memory
+//! Cost", 2016); the forward pass is paid twice.
 
 use super::planned::{Planned, touched, writes};
 use crate::kernels::{Command, TensorId};
@@ -28,8 +28,8 @@ fn renamed(command: &Command, names: &HashMap<TensorId, TensorId>) -> Command {
     }
 }
 
-/// Repeats the commands of each segment (a range of `commands`) where a command from `backward` on first
-/// wants what the segment made.
+/// Repeats the commands of each segment (a range of `commands`) where a command from `backward` on
+/// first wants what the segment made.
 pub(super) fn recompute(
     tensors: &mut Vec<Planned>,
     commands: Vec<Named>,

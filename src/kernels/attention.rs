@@ -29,8 +29,8 @@ fn parameters(heads: Heads, mask: &Mask, dropout: Option<Dropout>) -> Vec<Word> 
     words
 }
 
-/// `factor` operations for each component, head and pair of tokens. Blocks count as full, and all pairs
-/// as visited: what a mask leaves out is known only on the device.
+/// `factor` operations for each component, head and pair of tokens. Blocks count as full, and all
+/// pairs as visited: what a mask leaves out is known only on the device.
 fn operations(heads: Heads, mask: &Mask, factor: u64) -> [Size; 3] {
     let pairs = Size::from(Symbol::Pairs).times(u64::from(mask.block * mask.block));
     [pairs, heads.count.into(), Size::from(heads.dim).times(factor)]
@@ -40,7 +40,8 @@ fn grid(heads: Heads) -> Grid {
     Grid::Plane(Count::new(Symbol::Blocks, 1), Count::new(heads.count, 1))
 }
 
-/// `out [tokens, heads · dim]` and `log_sum_exp [heads, tokens]` from `qkv [tokens, 3 · heads · dim]`.
+/// `out [tokens, heads · dim]` and `log_sum_exp [heads, tokens]` from `qkv [tokens, 3 · heads ·
+/// dim]`.
 pub fn forward(
     abilities: Abilities,
     heads: Heads,

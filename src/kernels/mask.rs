@@ -41,8 +41,8 @@ pub fn bits_words(block: u32) -> Size {
     Size::from(Symbol::Pairs).times(u64::from(block))
 }
 
-/// How many rows of scores there is room for at a time, and so how many workgroups are launched: memory
-/// for scores then grows with the length of a sentence, and not with its square.
+/// How many rows of scores there is room for at a time, and so how many workgroups are launched:
+/// memory for scores then grows with the length of a sentence, and not with its square.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
     /// Scores in the longest row.
@@ -171,8 +171,8 @@ pub fn random(heads: Heads, block: u32, draw: Draw, blocks: TensorId, bits: Tens
     Command::Launch(Launch::new(shader, parameters, grid).read(blocks).write(bits))
 }
 
-/// Block top-k: `visits [heads, visits]` by way of `pooled [blocks, 2 · heads · dim]`, mean query and
-/// mean key of each block, with `scores` as large as the room says.
+/// Block top-k: `visits [heads, visits]` by way of `pooled [blocks, 2 · heads · dim]`, mean query
+/// and mean key of each block, with `scores` as large as the room says.
 pub fn block_topk(
     heads: Heads,
     room: Room,

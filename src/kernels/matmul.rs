@@ -61,8 +61,8 @@ pub struct Operands {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Variant {
-    /// `matmul_streaming`: no workgroup memory and no barrier, `rows` × `quads` vec4 in the registers of
-    /// each of 8 invocations; for CPU adapters. Whole vectors only.
+    /// `matmul_streaming`: no workgroup memory and no barrier, `rows` × `quads` vec4 in the
+    /// registers of each of 8 invocations; for CPU adapters. Whole vectors only.
     Streaming {
         /// Rows of a workgroup.
         rows: u32,

@@ -19,8 +19,8 @@ pub fn norm_partial(count: u64, first: u32, gradient: TensorId, partials: Tensor
     )
 }
 
-/// `result [2]`: the norm of the mean gradient of the step's sentences, and the factor that makes the mean,
-/// clipped to `limit` (0: no clipping), of their sum.
+/// `result [2]`: the norm of the mean gradient of the step's sentences, and the factor that makes
+/// the mean, clipped to `limit` (0: no clipping), of their sum.
 pub fn norm_total(parts: u32, limit: f32, partials: TensorId, result: TensorId) -> Command {
     let parameters =
         vec![Size::from(parts).into(), Word::Float(limit), Word::Step(Scalar::Sentences)];

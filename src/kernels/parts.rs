@@ -100,7 +100,8 @@ mod tests {
         assert_eq!(files, PARTS.iter().map(|(name, _)| *name).collect::<Vec<_>>());
     }
 
-    /// What a part is missing for, naga says: `tests/integration/shaders.rs` compiles every complete text.
+    /// What a part is missing for, naga says: `tests/integration/shaders.rs` compiles every
+    /// complete text.
     #[test]
     fn kernels_name_no_part_that_they_do_not_use() {
         for (kernel, own) in files("") {

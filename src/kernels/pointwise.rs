@@ -54,9 +54,9 @@ impl Dropout {
     }
 }
 
-/// `y = x · mask / (1 - p)` for `x [rows, columns]`: dropout, and its gradient. A row's mask follows
-/// from its entry in `places [rows]`; where there are none, rows are sentences, and it follows from the
-/// sentence's number within the whole step.
+/// `y = x · mask / (1 - p)` for `x [rows, columns]`: dropout, and its gradient. A row's mask
+/// follows from its entry in `places [rows]`; where there are none, rows are sentences, and it
+/// follows from the sentence's number within the whole step.
 pub fn dropout(
     dropout: Dropout,
     rows: Size,

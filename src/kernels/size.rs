@@ -1,5 +1,5 @@
-//! Sizes that change from batch to batch are symbols until a step binds them, so that a plan is made
-//! once and printed, counted and tested without a device.
+//! Sizes that change from batch to batch are symbols until a step binds them, so that a plan is
+//! made once and printed, counted and tested without a device.
 
 use std::fmt;
 

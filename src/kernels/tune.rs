@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Products that are taken to be alike: of one transposition, sizes that depend on the batch rounded up
-/// to a power of two.
+/// Products that are taken to be alike: of one transposition, sizes that depend on the batch
+/// rounded up to a power of two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProductClass {
     /// How the factors lie.
@@ -71,8 +71,8 @@ impl From<&AdapterDescription> for Tuning {
     /// Nothing measured, but what is known of this kind of adapter.
     fn from(adapter: &AdapterDescription) -> Self {
         let mut tuning = Self::from(Abilities::of(adapter));
-        // Debian 12's Mesa keeps three columns in registers, which is 8 % faster there; on Mesa 25 it takes
-        // twelve times as long (docs/rejected.md).
+        // Debian 12's Mesa keeps three columns in registers, which is 8 % faster there; on Mesa 25
+        // it takes twelve times as long (docs/rejected.md).
         if adapter.driver_version.starts_with("Mesa 22.") {
             tuning.streaming = Variant::Streaming { rows: 16, quads: 3 };
         }
@@ -90,7 +90,8 @@ impl Tuning {
     ) -> Variant {
         let class = ProductClass::of(transposition, sizes, largest).to_string();
         let chosen = self.chosen.get(&class).map(|choice| choice.variant);
-        // A run that began on another kind of adapter, or a file that somebody edited, may say anything.
+        // A run that began on another kind of adapter, or a file that somebody edited, may say
+        // anything.
         let candidates = Variant::candidates(self.abilities, transposition, sizes);
         match chosen.filter(|variant| candidates.contains(variant)) {
             Some(variant) => variant,

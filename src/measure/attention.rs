@@ -65,8 +65,8 @@ impl AttentionBench {
         let qkv = input("qkv", Symbol::Tokens, 3 * width);
         let given_dout = input("half of d context", Symbol::Tokens, width);
         let given = ops::MaskInputs::new(&mut graph, rule, block);
-        // A launch before the others: the times of a profile begin with the first one, and the copies that
-        // attention needs before it are to be seen.
+        // A launch before the others: the times of a profile begin with the first one, and the
+        // copies that attention needs before it are to be seen.
         let dout = ops::add(&mut graph, given_dout, given_dout)?;
         let chosen = ops::mask(&mut graph, LayerRule { rule, block, layer: 0 }, heads, qkv, given)?;
         let out = ops::attention(&mut graph, heads, None, chosen, qkv)?;

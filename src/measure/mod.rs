@@ -1,4 +1,5 @@
-//! Parts of a model measured by themselves on the adapter: products, which are tuned by it, and attention.
+//! Parts of a model measured by themselves on the adapter: products, which are tuned by it, and
+//! attention.
 
 mod attention;
 mod products;

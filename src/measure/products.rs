@@ -8,8 +8,8 @@ use crate::kernels::{Scalars, Size, Sizes};
 use crate::random::SplitMix64;
 use std::time::Instant;
 
-/// Submissions measured, after one that warms up; the fastest counts for the tuner, the median for a
-/// benchmark.
+/// Submissions measured, after one that warms up; the fastest counts for the tuner, the median for
+/// a benchmark.
 const RUNS: usize = 5;
 /// Elements of the result that are compared with sums in float64.
 const CHECKED: u64 = 64;

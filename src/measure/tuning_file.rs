@@ -18,8 +18,8 @@ struct Store {
 }
 
 impl Store {
-    /// What is stored; nothing where there is no file, or none that can be read: a store that an older
-    /// version wrote, or that is damaged, only costs the time to measure again.
+    /// What is stored; nothing where there is no file, or none that can be read: a store that an
+    /// older version wrote, or that is damaged, only costs the time to measure again.
     fn read(path: &Path) -> Self {
         std::fs::read(path)
             .ok()

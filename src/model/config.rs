@@ -1,7 +1,7 @@
 //! `config.json`: the sizes and settings of a DistilBERT-like encoder with a classification head.
 //!
-//! Every family has its own spelling, which is read into one [`Config`]; one is written, a DistilBERT
-//! configuration that `transformers` loads.
+//! Every family has its own spelling, which is read into one [`Config`]; one is written, a
+//! DistilBERT configuration that `transformers` loads.
 
 use super::family::{FAMILIES, Family, LAYER_NORM_EPS};
 use super::keys::{Keys, shown};

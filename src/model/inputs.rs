@@ -67,8 +67,8 @@ impl Inputs {
     }
 }
 
-/// The sizes of a batch of sentences, `offsets [sentences + 1]` being where each starts, with the number of
-/// distinct words in it.
+/// The sizes of a batch of sentences, `offsets [sentences + 1]` being where each starts, with the
+/// number of distinct words in it.
 pub fn sizes(offsets: &[u32], distinct: usize, masks: &[BlockMask]) -> Sizes {
     let lengths = offsets.windows(2).map(|ends| ends[1] - ends[0]);
     // All masks share their blocks.

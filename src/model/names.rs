@@ -1,4 +1,5 @@
-//! What parameters are called, in this crate and in the checkpoints that it writes: DistilBERT's names.
+//! What parameters are called, in this crate and in the checkpoints that it writes: DistilBERT's
+//! names.
 
 /// The position embedding.
 pub const POSITIONS: &str = "distilbert.embeddings.position_embeddings.weight";

@@ -1,4 +1,5 @@
-//! The parameters of a model: their names and shapes in a checkpoint, and how the device holds them.
+//! The parameters of a model: their names and shapes in a checkpoint, and how the device holds
+//! them.
 
 use super::names::{POSITIONS, WORDS};
 use super::{Config, Encoder, Tensor};

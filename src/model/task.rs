@@ -4,7 +4,8 @@ use crate::error::Result;
 use crate::graph::{Graph, ops};
 use crate::kernels::TensorId;
 
-/// What a model is asked. The outputs of the head, the labels of a batch and the loss follow from it.
+/// What a model is asked. The outputs of the head, the labels of a batch and the loss follow from
+/// it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Task {
     /// One class for each sentence.
@@ -26,8 +27,8 @@ impl Task {
         self.labels().len()
     }
 
-    /// `[1]`, the loss summed over the sentences, from `logits [sequences, outputs]` and the batch's
-    /// labels.
+    /// `[1]`, the loss summed over the sentences, from `logits [sequences, outputs]` and the
+    /// batch's labels.
     ///
     /// # Errors
     /// Shapes that do not fit.

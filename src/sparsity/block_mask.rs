@@ -40,11 +40,11 @@ impl Block {
 
 /// A mask over the block pairs of a packed batch.
 ///
-/// Sentences are cut into blocks of `block` tokens, each from its own start. Which key blocks a query
-/// block visits is a row of bits, one for each block of its sentence, so that memory is next to linear
-/// in the length of a sentence. Where a mask has `bits`, of a visited pair only those pairs of tokens
-/// count that are set in there. Here every head shares the mask: where a rule chooses per head, the
-/// device writes visits, or bits, of its own.
+/// Sentences are cut into blocks of `block` tokens, each from its own start. Which key blocks a
+/// query block visits is a row of bits, one for each block of its sentence, so that memory is next
+/// to linear in the length of a sentence. Where a mask has `bits`, of a visited pair only those
+/// pairs of tokens count that are set in there. Here every head shares the mask: where a rule
+/// chooses per head, the device writes visits, or bits, of its own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockMask {
     /// Tokens in a full block.
@@ -53,17 +53,17 @@ pub struct BlockMask {
     pub blocks: Vec<Block>,
     /// For each block as query its row of visits.
     pub visits: Vec<u32>,
-    /// `[visited pairs, block]`: for each row of the query block the keys of the pair that it keeps. Pairs
-    /// are numbered by query block and then by key block. Only where a rule is known on the host and
-    /// cuts through blocks.
+    /// `[visited pairs, block]`: for each row of the query block the keys of the pair that it
+    /// keeps. Pairs are numbered by query block and then by key block. Only where a rule is known
+    /// on the host and cuts through blocks.
     pub bits: Vec<u32>,
     /// What made it.
     pub rule: Rule,
 }
 
 impl BlockMask {
-    /// The mask of a batch of sentences, `offsets [sentences + 1]` being where each starts, in blocks of
-    /// `block` tokens.
+    /// The mask of a batch of sentences, `offsets [sentences + 1]` being where each starts, in
+    /// blocks of `block` tokens.
     ///
     /// For `topk` and `random` every pair of blocks is visited, and the device writes the bits. For
     /// `block-topk` the visits are those of a dense mask: the device writes others.
@@ -159,8 +159,8 @@ impl BlockMask {
         bits
     }
 
-    /// Pairs of query and key that count for one head, with the head's own `visits` and `bits` where the
-    /// device has written them.
+    /// Pairs of query and key that count for one head, with the head's own `visits` and `bits`
+    /// where the device has written them.
     pub fn pairs(&self, visits: &[u32], bits: &[u32]) -> u64 {
         let mut pairs = 0;
         for query in &self.blocks {
@@ -178,8 +178,9 @@ impl BlockMask {
         pairs
     }
 
-    /// Pairs of query and key that count for each head, where the host can know that: with `block-topk` it
-    /// depends on whether a sentence's last, shorter block is among those that the device chooses.
+    /// Pairs of query and key that count for each head, where the host can know that: with
+    /// `block-topk` it depends on whether a sentence's last, shorter block is among those that the
+    /// device chooses.
     pub fn known_pairs(&self) -> Option<u64> {
         match self.rule {
             Rule::Dense | Rule::Local { .. } => Some(self.pairs(&self.visits, &self.bits)),
@@ -200,8 +201,8 @@ impl BlockMask {
         self.blocks.iter().map(|block| u64::from(block.length) * of_sentence(block)).sum()
     }
 
-    /// The mask of one head as `[tokens, tokens]`, row by row, with the head's own `visits` and `bits`
-    /// where the device has written them.
+    /// The mask of one head as `[tokens, tokens]`, row by row, with the head's own `visits` and
+    /// `bits` where the device has written them.
     pub fn expand(&self, visits: &[u32], bits: &[u32]) -> Vec<bool> {
         let tokens = self.blocks.last().map_or(0, |block| block.first + block.length) as usize;
         let mut dense = vec![false; tokens * tokens];
@@ -235,7 +236,8 @@ fn local(query: u32, key: u32, block: u32, window: u32, global: bool) -> bool {
 }
 
 impl fmt::Display for BlockMask {
-    /// One line a query block: its tokens and the key blocks it visits, marked `~` where bits decide.
+    /// One line a query block: its tokens and the key blocks it visits, marked `~` where bits
+    /// decide.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = match self.rule {
             Rule::Dense | Rule::BlockTopk { .. } => "",

@@ -20,7 +20,8 @@ impl LayerRules {
         Self { rules, ..self.clone() }
     }
 
-    /// The mask of a batch under each rule, `offsets [sentences + 1]` being where each sentence starts.
+    /// The mask of a batch under each rule, `offsets [sentences + 1]` being where each sentence
+    /// starts.
     pub fn masks(&self, offsets: &[u32]) -> Vec<BlockMask> {
         let mut masks: Vec<_> =
             self.rules.iter().map(|rule| BlockMask::new(rule, self.block, offsets)).collect();

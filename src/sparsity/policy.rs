@@ -8,8 +8,8 @@ use std::fmt;
 use std::str::FromStr;
 
 /// What each layer of a model keeps, as written on the command line and in a checkpoint's
-/// `config.json`: rules joined by `+`, each for some layers (`topk:0.8@3-5`) and perhaps for one phase
-/// (`,only=train`). A layer that no rule speaks of is dense.
+/// `config.json`: rules joined by `+`, each for some layers (`topk:0.8@3-5`) and perhaps for one
+/// phase (`,only=train`). A layer that no rule speaks of is dense.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Policy {
@@ -42,8 +42,8 @@ impl Policy {
         self.during(Phase::Train)
     }
 
-    /// The policy that evaluation follows: a sparsity that warms up is the final one there, so that what
-    /// is evaluated is what a checkpoint promises.
+    /// The policy that evaluation follows: a sparsity that warms up is the final one there, so that
+    /// what is evaluated is what a checkpoint promises.
     pub fn evaluation(&self) -> Self {
         let mut policy = self.during(Phase::Eval);
         policy.parts.iter_mut().for_each(|part| part.rule = part.rule.settled());

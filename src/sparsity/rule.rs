@@ -32,7 +32,8 @@ pub enum Rule {
         global: bool,
     },
     /// `random:S[,over=N][,seed=N]`: per head and query, keys drawn at random, as many as `topk:S`
-    /// keeps. In training they are drawn anew at each step; in evaluation they follow from the seed.
+    /// keeps. In training they are drawn anew at each step; in evaluation they follow from the
+    /// seed.
     Random {
         /// Share of the keys that is dropped.
         sparsity: Share,
@@ -72,8 +73,8 @@ impl Share {
         Self::fixed(if done < 1.0 { (share * 1e6).round() / 1e6 } else { self.to })
     }
 
-    /// max(1, ceil((1 - share) · n)), where a product that is a whole number but for rounding counts
-    /// as that number: (1 - 0.7) · 10 is 3, not 3.0000000000000004.
+    /// max(1, ceil((1 - share) · n)), where a product that is a whole number but for rounding
+    /// counts as that number: (1 - 0.7) · 10 is 3, not 3.0000000000000004.
     fn keep(&self, n: u32) -> u32 {
         let exact = (1.0 - self.to) * f64::from(n);
         ((exact - 1e-9 * exact.max(1.0)).ceil() as u32).max(1)
@@ -112,9 +113,9 @@ impl Rule {
         }
     }
 
-    /// How many keys (for `block-topk`: key blocks) a query (query block) keeps of a sentence of `length`
-    /// tokens in the end: max(1, ceil((1 - S) · n)), and no more than there are. For `local` all: there
-    /// the distance decides.
+    /// How many keys (for `block-topk`: key blocks) a query (query block) keeps of a sentence of
+    /// `length` tokens in the end: max(1, ceil((1 - S) · n)), and no more than there are. For
+    /// `local` all: there the distance decides.
     pub fn keep(&self, length: u32) -> u32 {
         match *self {
             Self::Dense | Self::Local { .. } => length,

@@ -62,8 +62,8 @@ impl<'a> Batches<'a> {
         parts.map(|(part, sentences)| Prepared::part(sentences, part * per_part, &rules)).collect()
     }
 
-    /// Prepares the batches of these steps on a thread of its own, a few ahead of `work`, which is handed
-    /// the one for the next step each time it asks.
+    /// Prepares the batches of these steps on a thread of its own, a few ahead of `work`, which is
+    /// handed the one for the next step each time it asks.
     ///
     /// # Errors
     /// That of `work`; asking for more batches than there are steps.

@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::graph::Session;
 use crate::model::encode;
 
-/// What the heads of a trained model look at in these sentences; without any, in the first few that it was
-/// evaluated on of a length that can be read. The session must hold its parameters.
+/// What the heads of a trained model look at in these sentences; without any, in the first few that
+/// it was evaluated on of a length that can be read. The session must hold its parameters.
 ///
 /// # Errors
 /// As [`Inspector::new`] and [`Inspector::inspect`]; a text that the tokenizer refuses.

@@ -1,5 +1,5 @@
-//! A training step on the device: the gradient of a batch, or of its parts one after another, and the
-//! update.
+//! A training step on the device: the gradient of a batch, or of its parts one after another, and
+//! the update.
 //!
 //! ```text
 //! a part ──▶ gradient: forward, backward ──▶ sums over its sentences
@@ -179,8 +179,8 @@ impl Trainer {
         Ok(Self { gradient, update, config, rules, inputs, parameters, parts })
     }
 
-    /// Submits a step in its parts and returns at once. Of the scalars the numbers of sentences follow
-    /// from the parts.
+    /// Submits a step in its parts and returns at once. Of the scalars the numbers of sentences
+    /// follow from the parts.
     ///
     /// # Errors
     /// More parts, or a larger one, than planned for; an error of the device.
@@ -194,8 +194,8 @@ impl Trainer {
         self.update(session, gradients, parts, scalars)
     }
 
-    /// The first half of a step: the gradient of each part. Where a step may have several, they are added
-    /// up in the session's store; where it has one, the update comes with it.
+    /// The first half of a step: the gradient of each part. Where a step may have several, they are
+    /// added up in the session's store; where it has one, the update comes with it.
     ///
     /// # Errors
     /// As [`Trainer::step`].

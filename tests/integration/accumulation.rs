@@ -1,5 +1,5 @@
-//! A step in several parts is the step in one: the same losses and gradient norms, with dropout and with
-//! masks drawn at random, in the memory of a part.
+//! A step in several parts is the step in one: the same losses and gradient norms, with dropout and
+//! with masks drawn at random, in the memory of a part.
 
 use crate::support::tiny;
 use crisp::data::Encoded;
@@ -71,8 +71,8 @@ fn a_step_in_parts_is_the_step_in_one() {
     }
 }
 
-/// What is drawn for a sentence follows from its number in the step: the same batch as the second half of
-/// a step has another loss than as the first.
+/// What is drawn for a sentence follows from its number in the step: the same batch as the second
+/// half of a step has another loss than as the first.
 #[test]
 fn parts_do_not_repeat_each_others_dropout() {
     let model = tiny();
@@ -117,8 +117,8 @@ fn parts_take_the_memory_of_a_part() {
         let plans = TrainingPlans::new(&config, &policy, &settings, &tuning, sizes(sentences));
         plans.unwrap().gradient.made_bytes()
     };
-    // In parts a gradient leaves the plan's memory at once, and the largest of them has to have been
-    // there: the word embedding's. What is left are activations.
+    // In parts a gradient leaves the plan's memory at once, and the largest of them has to have
+    // been there: the word embedding's. What is left are activations.
     let words = 30522 * 768 * 4;
     let [all, quarter] = [made(2, 32), made(4, 8)].map(|bytes| bytes - words);
     assert!(quarter < all * 27 / 100, "{quarter} bytes for 8 sentences, {all} for 32");

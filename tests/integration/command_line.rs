@@ -127,8 +127,8 @@ fn every_policy_trains_evaluates_and_predicts_and_stays_with_the_model() {
         let out = succeeds(directory, &[&arguments[..], &["--overwrite"]].concat());
         let config = json(&fs::read_to_string(directory.join("run/config.json")).unwrap());
         assert_eq!(config["crisp"]["sparsity"], kept);
-        // What training said of the model is what evaluation finds with the policy that stays with it, and
-        // with the policy that this comes down to.
+        // What training said of the model is what evaluation finds with the policy that stays with
+        // it, and with the policy that this comes down to.
         let eval = |more: &[&str]| {
             let arguments = ["eval", "--model", "run", "--data", &data, "--json"];
             json(&succeeds(directory, &[&arguments[..], more].concat()))
@@ -232,7 +232,8 @@ fn ctrl_c_saves_and_ends_with_130() {
         let (evaluations, losses): (Vec<_>, Vec<_>) =
             lines.iter().partition(|line| line["loss"].is_null());
         assert_eq!(losses.len(), step, "all losses up to the saved step are written");
-        // Nor is the evaluation of the step lost that it was stopped at: a resumed run begins after it.
+        // Nor is the evaluation of the step lost that it was stopped at: a resumed run begins after
+        // it.
         assert_eq!(evaluations.len(), if eval_every == "1" { step } else { 0 });
         fs::remove_file(&metrics).unwrap();
     }

@@ -106,9 +106,9 @@ impl House {
         upwards
     }
 
-    /// Which part of a module uses which other part of it. The module's own file is none of its parts:
-    /// it names them all, and they may use what it holds for all of them. What the modules of the root
-    /// use is a matter of floors.
+    /// Which part of a module uses which other part of it. The module's own file is none of its
+    /// parts: it names them all, and they may use what it holds for all of them. What the modules
+    /// of the root use is a matter of floors.
     fn parts(&self) -> BTreeSet<(String, String)> {
         let mut parts = BTreeSet::new();
         for (user, _, target) in self.uses() {

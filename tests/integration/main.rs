@@ -1,7 +1,8 @@
 //! All tests of the library and the binary from outside, in one program: it is linked once.
 //!
-//! One module per subject; `cargo test --release --test integration shaders` runs one of them. Every
-//! test that computes needs an adapter (a software one will do); without one it fails and says why.
+//! One module per subject; `cargo test --release --test integration shaders` runs one of them.
+//! Every test that computes needs an adapter (a software one will do); without one it fails and
+//! says why.
 
 mod accumulation;
 mod checkpoint;

@@ -1,5 +1,5 @@
-//! `crisp bench`, `crisp tune` and `train --profile`, as a person runs them: what they print and write, and what
-//! they say of bad input. No figure is tested, for those belong to a machine.
+//! `crisp bench`, `crisp tune` and `train --profile`, as a person runs them: what they print and
+//! write, and what they say of bad input. No figure is tested, for those belong to a machine.
 
 use crate::support::binary::{fails, json, small, succeeds};
 use serde_json::Value;
@@ -142,7 +142,8 @@ fn what_is_tuned_is_used_from_then_on() {
     );
     let lines: Vec<Value> = out.lines().map(json).collect();
     let known = |name: &str| lines.iter().any(|line| line["product"] == name);
-    // Tokens are 8: 2 sentences of 4. The products of the second matrix of a block, and its gradients.
+    // Tokens are 8: 2 sentences of 4. The products of the second matrix of a block, and its
+    // gradients.
     for product in ["8x32x48 nt", "8x48x32 nn", "32x48x8 tn"] {
         assert!(known(product), "{product} is not in {out}");
     }
@@ -165,8 +166,8 @@ fn what_is_tuned_is_used_from_then_on() {
     assert_eq!(report["variant"], "matmul_tiled");
 }
 
-/// A run that is gone on with keeps the variants that it began with, whatever was tuned since: others
-/// would add up in another order.
+/// A run that is gone on with keeps the variants that it began with, whatever was tuned since:
+/// others would add up in another order.
 #[test]
 fn a_resumed_run_keeps_its_variants() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Memory: what is planned is what is allocated, it stays flat, and activations that are computed again
-//! take less of it and change no bit.
+//! Memory: what is planned is what is allocated, it stays flat, and activations that are computed
+//! again take less of it and change no bit.
 
 use crate::support::tiny;
 use crisp::data::{Dataset, Encoded};

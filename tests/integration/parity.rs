@@ -1,6 +1,6 @@
 //! The whole model against `transformers` and PyTorch, through stored fixtures
-//! (`tests/fixtures/make_fixtures.py` made them): logits, the gradient of every parameter, 20 training
-//! steps; under every policy; odd sizes, lengths 1 to 66 in one batch.
+//! (`tests/fixtures/make_fixtures.py` made them): logits, the gradient of every parameter, 20
+//! training steps; under every policy; odd sizes, lengths 1 to 66 in one batch.
 
 use crisp::data::{Encoded, Tokenizer};
 use crisp::engine::{Evaluator, Prepared};
@@ -293,8 +293,8 @@ fn half_precision_checkpoints_give_the_logits_of_their_rounded_weights() {
     logits_agree("tiny-bf16", "dense");
 }
 
-/// A folded BERT is a DistilBERT: the head is put in by hand so that the logits are the hidden state of
-/// the first token, as far as ReLU lets it through.
+/// A folded BERT is a DistilBERT: the head is put in by hand so that the logits are the hidden
+/// state of the first token, as far as ReLU lets it through.
 #[test]
 fn a_folded_bert_has_the_hidden_states_of_bert() {
     let directory = fixtures("bert");

@@ -60,7 +60,8 @@ fn choices_are_kept_by_adapter_and_a_damaged_store_is_as_good_as_none() {
     }
 }
 
-/// A store that somebody edited, or a run that began on another kind of adapter, may name any variant.
+/// A store that somebody edited, or a run that began on another kind of adapter, may name any
+/// variant.
 #[test]
 fn a_variant_that_is_no_candidate_is_not_taken() {
     let sizes = [8u32, 8, 8].map(Size::from);

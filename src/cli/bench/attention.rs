@@ -1,4 +1,5 @@
-//! `crisp bench attention`: attention over the mask of a policy, beside dense attention in the same run.
+//! `crisp bench attention`: attention over the mask of a policy, beside dense attention in the same
+//! run.
 
 use crate::cli::{Common, open, print, print_json};
 use crate::engine::OPERATIONS_PER_PAIR;
@@ -40,7 +41,8 @@ struct Report {
     dense_forward_seconds: f64,
     dense_backward_seconds: f64,
     realised_sparsity: f64,
-    /// Operations that forward and backward need: 4 · head_dim a pair of query and key, and 10 · head_dim.
+    /// Operations that forward and backward need: 4 · head_dim a pair of query and key, and 10 ·
+    /// head_dim.
     flops: u64,
     dense_flops: u64,
     /// Bytes on the device.

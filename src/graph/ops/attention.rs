@@ -16,8 +16,8 @@ pub fn is_attention(op: &str) -> bool {
     MASKS.contains(&op) || ATTENTION.contains(&op)
 }
 
-/// Attention over a mask: `[tokens, heads · dim]` from `qkv [tokens, 3 · heads · dim]`, in which query,
-/// key and value of a token lie side by side.
+/// Attention over a mask: `[tokens, heads · dim]` from `qkv [tokens, 3 · heads · dim]`, in which
+/// query, key and value of a token lie side by side.
 ///
 /// # Errors
 /// `qkv` has another shape.

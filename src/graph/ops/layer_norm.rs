@@ -20,8 +20,8 @@ pub fn layer_norm(
     dropout_layer_norm(graph, None, x, residual, affine, epsilon)
 }
 
-/// `LayerNorm(dropout(x) + residual) · weight + bias` over the rows of `x [rows, columns]`, in one pass
-/// over memory.
+/// `LayerNorm(dropout(x) + residual) · weight + bias` over the rows of `x [rows, columns]`, in one
+/// pass over memory.
 ///
 /// # Errors
 /// Shapes that do not fit.

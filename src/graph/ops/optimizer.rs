@@ -16,8 +16,8 @@ pub struct Updated {
     pub settings: AdamW,
 }
 
-/// `[2]`: the norm of the mean gradient of the step's sentences, of which `gradients` hold the sums, and
-/// the factor that turns a sum into a mean clipped to the norm `limit` (0: no limit).
+/// `[2]`: the norm of the mean gradient of the step's sentences, of which `gradients` hold the
+/// sums, and the factor that turns a sum into a mean clipped to the norm `limit` (0: no limit).
 ///
 /// # Errors
 /// A gradient whose size depends on the batch.

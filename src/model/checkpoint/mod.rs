@@ -2,8 +2,8 @@
 //! that a checkpoint lacks, writing them.
 //!
 //! Whatever layout a file has, the parameters that leave this module carry the names and shapes of
-//! `DistilBertForSequenceClassification`, see [`parameter_shapes`](super::parameter_shapes). A matrix is
-//! `[outputs, inputs]`, as `torch.nn.Linear` keeps it.
+//! `DistilBertForSequenceClassification`, see [`parameter_shapes`](super::parameter_shapes). A
+//! matrix is `[outputs, inputs]`, as `torch.nn.Linear` keeps it.
 
 mod file;
 mod fresh;

@@ -17,21 +17,21 @@ use std::path::{Path, PathBuf};
 /// Reads a model's parameters from `model.safetensors` in `dir`, or from the files that
 /// `model.safetensors.index.json` names, in float32, float16 or bfloat16.
 ///
-/// Read are the families of [`crate::model`], recognized by the names of their tensors, with or without
-/// a head (for masked words, for classification).
+/// Read are the families of [`crate::model`], recognized by the names of their tensors, with or
+/// without a head (for masked words, for classification).
 ///
 /// Parameters of the head that the checkpoint lacks are drawn. Where there is no checkpoint at all,
 /// everything is: weights from a normal distribution with deviation
-/// [`initializer_range`](crate::model::Encoder::initializer_range), biases 0, LayerNorms 1 and 0, the word
-/// embedding's padding row 0, and positions as sines and cosines if the configuration says so. An
-/// element is a function of (`seed`, name of the tensor, index of the element) alone, whatever the
-/// platform and whichever other parameters are drawn: SplitMix64 over that triple, and the
-/// Box–Muller transform in float64.
+/// [`initializer_range`](crate::model::Encoder::initializer_range), biases 0, LayerNorms 1 and 0,
+/// the word embedding's padding row 0, and positions as sines and cosines if the configuration says
+/// so. An element is a function of (`seed`, name of the tensor, index of the element) alone,
+/// whatever the platform and whichever other parameters are drawn: SplitMix64 over that triple, and
+/// the Box–Muller transform in float64.
 ///
 /// # Errors
 /// No directory; a checkpoint in another format than safetensors; a file that is cut off, damaged
-/// or belongs to another model; a tensor whose shape is not what the configuration says, whose type is
-/// not one of the three, that holds NaN or infinity, or that is missing from the encoder.
+/// or belongs to another model; a tensor whose shape is not what the configuration says, whose type
+/// is not one of the three, that holds NaN or infinity, or that is missing from the encoder.
 pub fn load(dir: &Path, config: &Config, seed: u64) -> Result<Loaded> {
     let shapes = parameter_shapes(config);
     let Some(sources) = find_weights(dir)? else { return Ok(fresh(config, seed)) };

@@ -1,8 +1,8 @@
-//! The families of models that are read, a file each: how `config.json` describes an encoder, and what
-//! the tensors of a checkpoint are called.
+//! The families of models that are read, a file each: how `config.json` describes an encoder, and
+//! what the tensors of a checkpoint are called.
 //!
-//! Whatever a model was, it leaves here as an [`Encoder`] and a [`Head`], with DistilBERT's names for
-//! its parameters, and is written as a DistilBERT.
+//! Whatever a model was, it leaves here as an [`Encoder`] and a [`Head`], with DistilBERT's names
+//! for its parameters, and is written as a DistilBERT.
 
 mod bert;
 mod distilbert;

@@ -370,15 +370,16 @@ fn dropping_with_probability_zero_changes_no_bit() {
 
 /// A mask that the test has written: visits and bits of each head, as inputs.
 struct HandMade {
-    /// The blocks, with the numbers of their first pairs. All heads share them, and visit the same pairs.
+    /// The blocks, with the numbers of their first pairs. All heads share them, and visit the same
+    /// pairs.
     blocks: Vec<Block>,
     visits: Vec<u32>,
     bits: Vec<u32>,
 }
 
 impl HandMade {
-    /// `visited(query block, key block)`: whether the pair is visited; `rows(head)`: the bits of each row of
-    /// one that is.
+    /// `visited(query block, key block)`: whether the pair is visited; `rows(head)`: the bits of
+    /// each row of one that is.
     fn new(
         mask: &BlockMask,
         heads: Heads,

@@ -52,8 +52,8 @@ fn set_weights(session: &mut Session, step: &Step) {
     }
 }
 
-/// The words of these outputs, and of the updated weights, after one step of this batch in a plan that
-/// has them, and perhaps others, as its outputs.
+/// The words of these outputs, and of the updated weights, after one step of this batch in a plan
+/// that has them, and perhaps others, as its outputs.
 fn run(
     session: &mut Session,
     step: &Step,

@@ -8,7 +8,8 @@ use crisp::kernels::{Size, TensorId};
 use crisp::sparsity::Policy;
 use std::collections::HashMap;
 
-/// With z = x + residual, over each row: x̂ = (z - mean) / sqrt(variance + ε), y = x̂ · gamma + beta.
+/// With z = x + residual, over each row: x̂ = (z - mean) / sqrt(variance + ε), y = x̂ · gamma +
+/// beta.
 fn forward(z: &[f64], gamma: &[f64], beta: &[f64], epsilon: f64) -> Vec<f64> {
     let columns = gamma.len();
     let rows = z.chunks_exact(columns).map(|row| normalized(row, epsilon).0);

@@ -115,8 +115,8 @@ fn topk_keeps_the_highest_scores_and_the_lowest_key_among_equals() {
     }
 }
 
-/// Where scores are exact the choice is one and the same; where they are rounded, none that was left
-/// out may be higher than one that was kept by more than rounding.
+/// Where scores are exact the choice is one and the same; where they are rounded, none that was
+/// left out may be higher than one that was kept by more than rounding.
 fn check_choice(what: &str, got: &[usize], first: usize, scores: &[f64], keep: usize, exact: bool) {
     assert_eq!(got.len(), keep, "{what}: how many are kept");
     if exact {
@@ -153,7 +153,8 @@ fn masks_are_chosen_in_turns_where_room_is_scarce() {
                 false => expand(&packed.mask, heads, &[], chosen),
             };
             let at_once = of_rows(&choose(&mut session, &packed, heads, &values, target));
-            // The plan takes this for the longest sentence, so that a few rows of scores fill the room.
+            // The plan takes this for the longest sentence, so that a few rows of scores fill the
+            // room.
             let scarce = Sizes { longest: 1 << 18, ..packed.sizes };
             let room = Packed { sizes: scarce, ..packed.clone() };
             let in_turns = choose(&mut session, &room, heads, &values, target);

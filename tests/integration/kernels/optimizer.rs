@@ -7,8 +7,8 @@ use crisp::graph::{Program, Role, Session};
 use crisp::kernels::optimizer::AdamW;
 use crisp::kernels::{Scalars, Size};
 
-/// norm = sqrt(Σ g²) / sentences over all tensors; factor = min(1, limit / (norm + 1e-6)) / sentences,
-/// 1 / sentences without a limit.
+/// norm = sqrt(Σ g²) / sentences over all tensors; factor = min(1, limit / (norm + 1e-6)) /
+/// sentences, 1 / sentences without a limit.
 #[test]
 fn gradient_norm_and_clip_factor() {
     let mut session = session();

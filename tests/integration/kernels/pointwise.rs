@@ -98,8 +98,8 @@ const SCALARS: Scalars = Scalars {
     first_sentence: 0,
 };
 
-/// y = x / (1 - p) where the generator keeps the element, else 0; its words are drawn from (seed and
-/// site, seed and step, place of the row, column / 4).
+/// y = x / (1 - p) where the generator keeps the element, else 0; its words are drawn from (seed
+/// and site, seed and step, place of the row, column / 4).
 #[test]
 fn dropout_is_the_stated_function_of_its_counter() {
     let mut session = session();
