@@ -205,20 +205,7 @@ impl Trainer {
         parts: &[Prepared],
         scalars: Scalars,
     ) -> Result<Vec<Pending>> {
-        if parts.is_empty() || parts.len() > self.parts {
-            return Err(Error::internal(format!(
-                "a step of {} parts in a plan for 1 to {}",
-                parts.len(),
-                self.parts
-            )));
-        }
-        let classes = self.config.task.outputs() as u32;
-        let labels = parts.iter().flat_map(|part| &part.batch.labels);
-        if labels.into_iter().any(|label| *label >= classes) {
-            return Err(Error::internal(format!(
-                "a step with a sentence that is of none of the {classes} classes"
-            )));
-        }
+        self.check(parts)?;
         parts
             .iter()
             .map(|part| {
@@ -288,6 +275,7 @@ impl Trainer {
         parts: &[Prepared],
         scalars: Scalars,
     ) -> Result<(PendingStep, Vec<Timing>)> {
+        self.check(parts)?;
         let (mut programs, mut timings) = (Vec::new(), Vec::new());
         for part in parts {
             let inputs = self.inputs.words(&part.batch, &part.masks);
@@ -303,6 +291,25 @@ impl Trainer {
             extend(&mut timings, times);
         }
         Ok((PendingStep { programs }, timings))
+    }
+
+    /// Whether these can be the parts of a step: as many as planned for, every label that of a class.
+    fn check(&self, parts: &[Prepared]) -> Result<()> {
+        if parts.is_empty() || parts.len() > self.parts {
+            return Err(Error::internal(format!(
+                "a step of {} parts in a plan for 1 to {}",
+                parts.len(),
+                self.parts
+            )));
+        }
+        let classes = self.config.task.outputs() as u32;
+        let labels = parts.iter().flat_map(|part| &part.batch.labels);
+        if labels.into_iter().any(|label| *label >= classes) {
+            return Err(Error::internal(format!(
+                "a step with a sentence that is of none of the {classes} classes"
+            )));
+        }
+        Ok(())
     }
 
     /// Operations and bytes of a step in these parts: floating-point operations of products and

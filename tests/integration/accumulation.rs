@@ -96,6 +96,35 @@ fn parts_do_not_repeat_each_others_dropout() {
     assert_ne!(loss(0), loss(4));
 }
 
+/// Kernels index by label unchecked, and read-backs are reserved for so many parts.
+#[test]
+fn parts_that_were_not_planned_for_are_refused() {
+    let model = tiny();
+    let policy = Policy::dense();
+    let rules = policy.training().for_layers(model.config.encoder.layers).unwrap();
+    let mut session = Session::new(Device::open(None).unwrap_or_else(|why| panic!("{why}")));
+    model.upload(&mut session).unwrap();
+    let part = |label: Option<u32>| {
+        Prepared::new(&[&Encoded { ids: vec![2, 7, 3], label }], &rules).unwrap()
+    };
+    let largest = part(Some(0)).sizes();
+    let settings = Settings::default();
+    let mut trainer =
+        Trainer::new(&mut session, &model.config, &policy, &settings, largest).unwrap();
+    for (parts, what) in [
+        (vec![], "0 parts"),
+        (vec![part(Some(0)), part(Some(1))], "2 parts"),
+        (vec![part(None)], "none of the 2 classes"),
+        (vec![part(Some(2))], "none of the 2 classes"),
+    ] {
+        let step = trainer.step(&session, &parts, Scalars::default()).err().unwrap();
+        let profile = trainer.profile(&session, &parts, Scalars::default()).err().unwrap();
+        for why in [step.to_string(), profile.to_string()] {
+            assert!(why.contains(what), "{why}");
+        }
+    }
+}
+
 /// DistilBERT-base on 32 sentences of 128 tokens: a quarter of the activations.
 #[test]
 fn parts_take_the_memory_of_a_part() {
