@@ -9,21 +9,33 @@ pub struct Abilities {
     /// texels and loads that all invocations share are fast. The streaming variants of kernels are
     /// for such devices, which is what software adapters are.
     pub streaming: bool,
+    /// Invocations of a workgroup pass values to each other within aligned groups of 8: subgroup
+    /// functions are there, and no subgroup is smaller.
+    pub subgroups: bool,
 }
 
 impl Abilities {
     /// A graphics card.
-    pub const GPU: Self = Self { streaming: false };
+    pub const GPU: Self = Self { streaming: false, subgroups: true };
+    /// A graphics card, or a compiler for one, without subgroup functions.
+    pub const PLAIN_GPU: Self = Self { streaming: false, subgroups: false };
     /// A software adapter.
-    pub const CPU: Self = Self { streaming: true };
+    pub const CPU: Self = Self { streaming: true, subgroups: false };
 
     /// What is known of this kind of adapter.
     pub fn of(adapter: &AdapterDescription) -> Self {
-        Self { streaming: adapter.software }
+        if adapter.software {
+            return Self::CPU;
+        }
+        Self { streaming: false, subgroups: adapter.subgroups && adapter.subgroup_sizes[0] >= 8 }
     }
 
     /// The name of the kernels that it chooses, for records.
     pub fn name(self) -> &'static str {
-        if self.streaming { "cpu" } else { "gpu" }
+        match self {
+            Self { streaming: true, .. } => "cpu",
+            Self { subgroups: true, .. } => "gpu",
+            Self { subgroups: false, .. } => "gpu without subgroups",
+        }
     }
 }

@@ -18,6 +18,8 @@ pub struct AdapterDescription {
     pub driver_version: String,
     /// A software adapter: correct, and slow.
     pub software: bool,
+    /// Subgroup functions in shaders.
+    pub subgroups: bool,
     /// Smallest and largest subgroup, `[0, 0]` where the driver does not say.
     pub subgroup_sizes: [u32; 2],
     /// Largest storage buffer that a kernel can be given, in bytes.
@@ -52,6 +54,7 @@ impl AdapterDescription {
             backend: info.backend.to_string(),
             driver: info.driver,
             driver_version: info.driver_info,
+            subgroups: features.contains(wgpu::Features::SUBGROUP),
             subgroup_sizes: [info.subgroup_min_size, info.subgroup_max_size],
             max_binding_bytes: limits.max_storage_buffer_binding_size,
             max_buffer_bytes: limits.max_buffer_size,

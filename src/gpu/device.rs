@@ -47,9 +47,11 @@ impl Device {
         };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("crisp"),
-            // Costs nothing until a profile asks for it.
+            // What is there and costs nothing until it is used.
             required_features: adapter.features()
-                & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE),
+                & (wgpu::Features::TIMESTAMP_QUERY
+                    | wgpu::Features::PIPELINE_CACHE
+                    | wgpu::Features::SUBGROUP),
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()

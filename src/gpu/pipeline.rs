@@ -42,6 +42,8 @@ impl Device {
     /// What the compiler or the driver says, with the kernel's name.
     pub fn pipeline(&self, name: &str, source: &str, accesses: &[Access]) -> Result<Pipeline> {
         self.scoped(&format!("compiling the kernel {name}"), || {
+            // WGSL wants the line, and naga does not know it yet.
+            let source = source.replacen("enable subgroups;", "", 1);
             let descriptor = wgpu::ShaderModuleDescriptor {
                 label: Some(name),
                 source: wgpu::ShaderSource::Wgsl(source.into()),
