@@ -33,7 +33,7 @@ impl Device {
 impl Recorder<'_> {
     /// Fills a buffer with zeros.
     pub fn clear(&mut self, buffer: &Buffer) {
-        self.encoder.clear_buffer(&buffer.raw, 0, None);
+        self.encoder.clear_buffer(&buffer.raw, buffer.offset, Some(buffer.bytes()));
     }
 
     /// Copies the first `bytes` of a buffer, rounded up to a texel, into a texture.

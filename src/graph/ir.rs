@@ -63,6 +63,8 @@ impl Pass {
 pub enum Origin {
     /// Lives in the session's store, under its name and this role.
     Parameter(Role),
+    /// Likewise, within a group of parameters.
+    Member(Role),
     /// Given by the host at each step.
     Input,
     /// Made by an op within the step.
@@ -121,12 +123,18 @@ pub struct Graph {
     pub(super) nodes: Vec<Node>,
     /// Nodes before which a segment ends and the next begins.
     pub(super) boundaries: Vec<usize>,
+    in_parts: bool,
 }
 
 impl Graph {
     /// A graph without anything.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same for a part of a step, whose gradients are added to those of other parts.
+    pub fn of_part() -> Self {
+        Self { in_parts: true, ..Self::default() }
     }
 
     fn tensor(&mut self, name: &str, element: Element, shape: Shape, kind: Origin) -> TensorId {
@@ -140,11 +148,41 @@ impl Graph {
         self.tensor(name, Element::F32, shape, Origin::Parameter(Role::Weight))
     }
 
+    /// A parameter that is a member of a group (see [`super::Group`]).
+    pub fn member(&mut self, name: &str, sizes: &[u64]) -> TensorId {
+        let shape = Shape(sizes.iter().map(|size| Size::from(*size)).collect());
+        self.tensor(name, Element::F32, shape, Origin::Member(Role::Weight))
+    }
+
     /// The tensor that has another role to a parameter, of the same shape and element.
     pub fn companion(&mut self, parameter: TensorId, role: Role) -> TensorId {
-        let Tensor { name, shape, element, .. } = &self.tensors[parameter.0 as usize];
+        let Tensor { name, shape, element, kind } = &self.tensors[parameter.0 as usize];
+        let kind = match kind {
+            Origin::Member(_) => Origin::Member(role),
+            _ => Origin::Parameter(role),
+        };
         let (name, shape, element) = (name.clone(), shape.clone(), *element);
-        self.tensor(&name, element, shape, Origin::Parameter(role))
+        self.tensor(&name, element, shape, kind)
+    }
+
+    /// A tensor of words that has another role to a parameter, and a shape of its own.
+    pub fn companion_words(&mut self, parameter: TensorId, role: Role, sizes: &[u64]) -> TensorId {
+        let name = self.name(parameter).to_owned();
+        let shape = Shape(sizes.iter().map(|size| Size::from(*size)).collect());
+        self.tensor(&name, Element::U32, shape, Origin::Parameter(role))
+    }
+
+    /// The gradient of a parameter, as an output of the op that is being built. Those of a group
+    /// lie together in the session's store, where one launch takes them all, unless the graph is
+    /// one of several parts of a step, whose gradients are added up.
+    pub fn gradient_of(&mut self, parameter: TensorId) -> TensorId {
+        match self.tensors[parameter.0 as usize].kind {
+            Origin::Member(_) if !self.in_parts => self.companion(parameter, Role::Gradient),
+            _ => {
+                let name = format!("d {}", self.name(parameter));
+                self.value(&name, self.shape(parameter).clone())
+            }
+        }
     }
 
     /// A tensor that the host gives at each step.

@@ -95,7 +95,7 @@ impl Plan {
         self.slots.iter().copied().chain(textures).sum()
     }
 
-    /// Bytes of what the session's store keeps.
+    /// Bytes of what the session's store keeps, where parameters of a group count as a whole.
     pub fn stored_bytes(&self) -> u64 {
         self.bytes_where(|place| matches!(place, Place::Stored(_)))
     }
@@ -176,6 +176,7 @@ fn lower(graph: &Graph, tuning: &Tuning, largest: Sizes) -> Lowered {
         element: tensor.element,
         place: match tensor.kind {
             Origin::Parameter(role) => Place::Stored(role),
+            Origin::Member(role) => Place::Member(role),
             Origin::Input => Place::Input,
             Origin::Value => Place::Nowhere,
         },
@@ -310,7 +311,7 @@ impl fmt::Display for Plan {
         let tensor = |id: &TensorId| {
             let planned = &self.tensors[id.0 as usize];
             let place = match planned.place {
-                Place::Stored(role) => role.to_string(),
+                Place::Stored(role) | Place::Member(role) => role.to_string(),
                 Place::Input => "input".into(),
                 Place::Slot(slot) => format!("slot {slot}"),
                 Place::Nowhere => "nowhere".into(),

@@ -301,7 +301,7 @@ fn allocate(session: &mut Session, plan: &Plan) -> Result<HashMap<TensorId, Arc<
     let mut buffers = HashMap::new();
     for (id, tensor) in tensors() {
         let buffer = match tensor.place {
-            Place::Stored(role) => {
+            Place::Stored(role) | Place::Member(role) => {
                 let fixed: Option<Vec<u64>> =
                     tensor.shape.0.iter().map(|size| size.fixed()).collect();
                 let shape = fixed.ok_or_else(|| {

@@ -14,6 +14,7 @@ macro_rules! parts {
 /// Every part: its name and its text.
 const PARTS: &[(&str, &str)] = parts![
     "activation",
+    "adamw",
     "attention",
     "block",
     "dout",

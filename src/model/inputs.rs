@@ -10,7 +10,8 @@ use crate::sparsity::{BlockMask, LayerRules};
 /// What a graph of the model is given at each step.
 #[derive(Debug, Clone)]
 pub struct Inputs {
-    pub(super) tokens: TokenInputs,
+    /// The tokens of the batch.
+    pub tokens: TokenInputs,
     pub(super) rules: LayerRules,
     pub(super) masks: Vec<MaskInputs>,
     labels: TensorId,

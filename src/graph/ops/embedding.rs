@@ -1,7 +1,7 @@
 //! Word plus position embedding.
 
 use crate::error::Result;
-use crate::graph::Graph;
+use crate::graph::{Graph, Role};
 use crate::kernels::embedding::{self, SortedTokens};
 use crate::kernels::{Size, Symbol, TensorId};
 
@@ -19,7 +19,9 @@ pub struct TokenInputs {
 }
 
 /// `words[id] + positions[position]` for each token: `words [vocabulary, columns]`,
-/// `positions [max positions, columns]`, result `[tokens, columns]`.
+/// `positions [max positions, columns]`, result `[tokens, columns]`. The gradient that reaches
+/// `words` is that of the batch's words only: `[distinct, columns]`, in the order of
+/// `inputs.sorted.ids`.
 ///
 /// # Errors
 /// Shapes that do not fit.
@@ -38,11 +40,12 @@ pub fn embedding(
     });
     graph.gradient(move |graph, dy| {
         let Some(dy) = dy[0] else { return Ok(vec![]) };
-        let dwords = graph.value("d word embeddings", graph.shape(words).clone());
+        let rows = [Symbol::Distinct.into(), Size::from(columns)];
+        let dwords = graph.value("d word embeddings", rows);
         graph.node("word embedding gradient", &[dwords], move |_| {
-            embedding::backward_words(columns, dy, inputs.sorted, dwords).to_vec()
+            vec![embedding::backward_words(columns, dy, inputs.sorted, dwords)]
         });
-        let dpositions = graph.value("d position embeddings", graph.shape(positions).clone());
+        let dpositions = graph.gradient_of(positions);
         graph.node("position embedding gradient", &[dpositions], move |_| {
             let rows = count.factor as u32;
             vec![embedding::backward_positions(rows, columns, dy, inputs.offsets, dpositions)]
@@ -50,4 +53,24 @@ pub fn embedding(
         Ok(vec![(words, dwords), (positions, dpositions)])
     });
     Ok(y)
+}
+
+/// Adds a gradient of the batch's words to what earlier parts of the step have left of the word
+/// embedding's in the session's store.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn accumulate_words(
+    graph: &mut Graph,
+    words: TensorId,
+    gradient: TensorId,
+    sorted: SortedTokens,
+) -> Result<()> {
+    let (_, columns) = graph.matrix("accumulate", words)?;
+    graph.expect("accumulate", gradient, [Symbol::Distinct.into(), Size::from(columns)])?;
+    let sum = graph.companion(words, Role::Gradient);
+    graph.node("accumulate", &[], move |_| {
+        vec![embedding::add_rows(columns, gradient, sorted, sum)]
+    });
+    Ok(())
 }

@@ -60,8 +60,7 @@ pub fn dropout_layer_norm(
             let tensors = Backward { dy, normalized, gamma, inverse_deviation, dz, dropped, dx };
             vec![layer_norm::backward(lowering.abilities(), rows, columns, tensors)]
         });
-        let dgamma = graph.value(&format!("d {name}.weight"), [Size::from(columns)]);
-        let dbeta = graph.value(&format!("d {name}.bias"), [Size::from(columns)]);
+        let [dgamma, dbeta] = [gamma, beta].map(|parameter| graph.gradient_of(parameter));
         graph.node("layer norm parameter gradient", &[dgamma, dbeta], move |_| {
             vec![layer_norm::backward_parameters(rows, columns, dy, normalized, dgamma, dbeta)]
         });

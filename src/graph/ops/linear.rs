@@ -49,12 +49,12 @@ pub fn linear(
             let sizes = [rows, inputs.into(), out];
             product(lowering, Transposition::Nn, sizes, plain(dy, weight, dx))
         });
-        let dweight = graph.value(&format!("d {name}.weight"), [out, inputs.into()]);
+        let dweight = graph.gradient_of(weight);
         graph.node("weight gradient", &[dweight], move |lowering| {
             let sizes = [out, inputs.into(), rows];
             product(lowering, Transposition::Tn, sizes, plain(dy, x, dweight))
         });
-        let dbias = graph.value(&format!("d {name}.bias"), [out]);
+        let dbias = graph.gradient_of(bias);
         let columns = out.factor as u32;
         graph.node("bias gradient", &[dbias], move |lowering| {
             vec![column_sum(lowering.abilities(), rows, columns, dy, dbias)]

@@ -2,7 +2,7 @@
 //! look at. Its weights are parameters named `w0`, `w1`, …
 
 use crisp::error::Result;
-use crisp::graph::ops::{self, Affine, LayerRule, MaskInputs, TokenInputs, Updated};
+use crisp::graph::ops::{self, Affine, LayerRule, MaskInputs, RowUpdates, TokenInputs, Updated};
 use crisp::graph::{Graph, Pass, Seed, gradients};
 use crisp::kernels::Heads;
 use crisp::kernels::embedding::SortedTokens;
@@ -125,8 +125,11 @@ pub fn step(settings: &Settings, training: bool) -> Result<Step> {
         let all = gradients(graph, loss, Seed::One)?;
         found = weights.iter().map(|weight| all[weight]).collect();
         norm = ops::clip(graph, &found, 1.0)?;
-        for (weight, gradient) in weights.iter().zip(&found) {
-            let settings = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.01 };
+        let settings = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.01 };
+        // The first is the word embedding.
+        let rows = RowUpdates::new(graph, weights[0], settings)?;
+        rows.adamw(graph, tokens.sorted.ids, found[0], norm)?;
+        for (weight, gradient) in weights.iter().zip(&found).skip(1) {
             ops::adamw(graph, Updated { weight: *weight, gradient: *gradient, settings }, norm)?;
         }
     }

@@ -171,9 +171,14 @@ impl Trial {
 
     /// The values of an input from now on.
     pub fn replace(&mut self, input: TensorId, values: &[f32]) {
+        self.replace_words(input, &bits(values));
+    }
+
+    /// The words of an input from now on.
+    pub fn replace_words(&mut self, input: TensorId, new: &[u32]) {
         for (id, words) in &mut self.inputs {
             if *id == input {
-                *words = bits(values);
+                *words = new.to_vec();
             }
         }
     }
