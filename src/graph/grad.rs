@@ -50,5 +50,6 @@ pub fn gradients(
             found.insert(input, sum);
         }
     }
+    ops::sum_norms(graph);
     Ok(found)
 }

@@ -97,17 +97,18 @@ impl Plan {
 
     /// Bytes of what the session's store keeps, where parameters of a group count as a whole.
     pub fn stored_bytes(&self) -> u64 {
-        self.bytes_where(|place| matches!(place, Place::Stored(_)))
+        let stored = self.tensors.iter().filter_map(|tensor| match tensor.place {
+            Place::Stored(role) => Some(((&tensor.name, role), tensor.room(&self.largest))),
+            _ => None,
+        });
+        // A graph may name a tensor of the store more than once.
+        stored.collect::<BTreeMap<_, _>>().values().sum()
     }
 
     /// Bytes of what the host writes at each step.
     pub fn input_bytes(&self) -> u64 {
-        self.bytes_where(|place| place == Place::Input)
-    }
-
-    fn bytes_where(&self, wanted: impl Fn(Place) -> bool) -> u64 {
-        let tensors = self.tensors.iter().filter(|tensor| wanted(tensor.place));
-        tensors.map(|tensor| tensor.room(&self.largest)).sum()
+        let inputs = self.tensors.iter().filter(|tensor| tensor.place == Place::Input);
+        inputs.map(|tensor| tensor.room(&self.largest)).sum()
     }
 
     /// Bytes that a program of this plan allocates, besides what the store keeps, with room for the

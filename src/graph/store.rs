@@ -70,19 +70,39 @@ impl Group {
         self.members.iter().map(|(_, shape)| Self::taken(shape)).sum()
     }
 
+    /// Where each member lies, in order.
+    pub fn places(&self) -> Vec<Within> {
+        let elements = self.elements();
+        let mut offset = 0;
+        let place = |(_, shape): &(String, Vec<u64>)| {
+            let within = Within { group: self.name.clone(), elements, offset };
+            offset += Self::taken(shape);
+            within
+        };
+        self.members.iter().map(place).collect()
+    }
+
     /// Elements that a member of this shape takes.
     pub fn taken(shape: &[u64]) -> u64 {
         shape.iter().product::<u64>().next_multiple_of(Self::ALIGNMENT)
     }
 }
 
-/// Where a member of a group lies.
+/// Where a member of a group lies, among the tensors of each role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Within {
+    /// The group's name.
+    pub group: String,
+    /// Elements of the group.
+    pub elements: u64,
+    /// Where the member begins, in elements.
+    pub offset: u64,
+}
+
+/// A member of a group, as the store knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Placed {
-    group: String,
-    elements_of_group: u64,
-    /// In elements.
-    offset: u64,
+    within: Within,
     shape: Vec<u64>,
 }
 
@@ -109,14 +129,8 @@ impl Store {
     /// A parameter that lies elsewhere already.
     pub fn lay_out(&mut self, groups: &[Group]) -> Result<()> {
         for group in groups {
-            let mut offset = 0;
-            for (name, shape) in &group.members {
-                let placed = Placed {
-                    group: group.name.clone(),
-                    elements_of_group: group.elements(),
-                    offset,
-                    shape: shape.clone(),
-                };
+            for ((name, shape), within) in group.members.iter().zip(group.places()) {
+                let placed = Placed { within, shape: shape.clone() };
                 let alone = self.tensors.keys().any(|(stored, _)| stored == name);
                 match self.members.get(name) {
                     Some(before) if *before == placed => {}
@@ -130,7 +144,6 @@ impl Store {
                         )));
                     }
                 }
-                offset += Group::taken(shape);
             }
         }
         Ok(())
@@ -163,13 +176,13 @@ impl Store {
         let bytes = shape.iter().product::<u64>() * element.bytes();
         let buffer = match self.members.get(name).cloned() {
             None => device.storage(&role.name(name), bytes)?,
-            Some(Placed { group, elements_of_group, offset, shape: placed }) => {
+            Some(Placed { within: Within { group, elements, offset }, shape: placed }) => {
                 if placed != shape {
                     return Err(Error::internal(format!(
                         "{name} has the shape {placed:?} in {group}, and {shape:?} is wanted"
                     )));
                 }
-                self.buffer(device, &group, role, &[elements_of_group], element)?
+                self.buffer(device, &group, role, &[elements], element)?
                     .part(offset * element.bytes(), bytes)?
             }
         };
@@ -216,7 +229,7 @@ impl Store {
         let count = |shape: &[u64]| shape.iter().product::<u64>() as usize;
         // A member that nothing has named yet is there if its group is.
         match (self.members.get(name), stored(name)) {
-            (Some(Placed { group, offset, shape, .. }), _) => {
+            (Some(Placed { within: Within { group, offset, .. }, shape }), _) => {
                 let whole = &stored(group).ok_or_else(missing)?.buffer;
                 let bytes = count(shape) as u64 * 4;
                 device.read(&whole.part(offset * 4, bytes)?, count(shape))

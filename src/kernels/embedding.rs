@@ -6,13 +6,12 @@ fn elementwise(rows: impl Into<Size>, columns: u32) -> Grid {
     Grid::Linear(Count::new(rows.into().times(u64::from(columns)), 64))
 }
 
-/// `y [tokens, columns] = words[ids] + positions[position]`.
+/// `y [tokens, columns] = words[id] + positions[position]`, with `placed_ids [tokens, 2]`.
 pub fn forward(
     columns: u32,
     words: TensorId,
     positions: TensorId,
-    ids: TensorId,
-    places: TensorId,
+    placed_ids: TensorId,
     y: TensorId,
 ) -> Command {
     let parameters = vec![Symbol::Tokens.into(), columns.into()];
@@ -20,8 +19,7 @@ pub fn forward(
         Launch::new(shader!("embedding_forward"), parameters, elementwise(Symbol::Tokens, columns))
             .read(words)
             .read(positions)
-            .read(ids)
-            .read(places)
+            .read(placed_ids)
             .write(y)
             .touching(words, Size::from(Symbol::Tokens).times(u64::from(columns)))
             .touching(positions, Size::from(Symbol::Tokens).times(u64::from(columns))),

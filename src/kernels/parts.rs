@@ -21,6 +21,7 @@ const PARTS: &[(&str, &str)] = parts![
     "dropout",
     "qkv",
     "random",
+    "row_sums",
     "scores",
     "select",
     "texels",

@@ -77,12 +77,16 @@ fn encoder(
 
     let words = weights.tensor(WORDS)?;
     let positions = weights.tensor(POSITIONS)?;
-    let mut x = ops::embedding(graph, words, positions, inputs.tokens)?;
     let norm = weights.affine("distilbert.embeddings.LayerNorm")?;
-    x = ops::layer_norm(graph, x, None, norm, epsilon)?;
-    if let Some(dropout) = sites.dropout(encoder.dropout) {
-        x = ops::dropout(graph, dropout, x, places)?;
-    }
+    let dropout = sites.dropout(encoder.dropout);
+    let mut x = ops::embedding_layer_norm(
+        graph,
+        [words, positions],
+        inputs.tokens,
+        norm,
+        epsilon,
+        dropout,
+    )?;
     let mut attention = Vec::new();
     for (layer, rule) in rules.of_layer.iter().enumerate() {
         if recompute {

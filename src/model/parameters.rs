@@ -5,7 +5,7 @@ use super::names::{POSITIONS, WORDS, is_layer_norm};
 use super::{Config, Encoder, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::ops::Affine;
-use crate::graph::{Graph, Group};
+use crate::graph::{Graph, Group, Within};
 use crate::kernels::TensorId;
 use std::collections::HashMap;
 
@@ -171,18 +171,20 @@ pub struct Weights {
 impl Weights {
     /// Adds a model's parameters to a graph.
     pub fn new(graph: &mut Graph, config: &Config) -> Self {
-        let tensors = parameters(config)
-            .into_iter()
-            .map(|Parameter { name, shape, .. }| {
-                let alone = name == WORDS;
-                let tensor = if alone {
-                    graph.parameter(&name, &shape)
-                } else {
-                    graph.member(&name, &shape)
-                };
-                (name, tensor)
-            })
-            .collect();
+        let mut places: HashMap<String, Within> = HashMap::new();
+        for ParameterGroup { group, .. } in parameter_groups(config) {
+            let places_of_group = group.places();
+            let names = group.members.into_iter().map(|(name, _)| name);
+            places.extend(names.zip(places_of_group));
+        }
+        let mut tensors = HashMap::new();
+        for Parameter { name, shape, .. } in parameters(config) {
+            let tensor = match places.remove(&name) {
+                Some(within) => graph.member(&name, &shape, within),
+                None => graph.parameter(&name, &shape),
+            };
+            tensors.insert(name, tensor);
+        }
         Self { tensors }
     }
 

@@ -234,6 +234,10 @@ fn scalars(module: &Module, ty: naga::Handle<naga::Type>, name: &str, offset: u3
                 scalars(module, member.ty, name, offset + member.offset)
             })
             .collect(),
+        TypeInner::Array { base, size: naga::ArraySize::Constant(count), stride } => (0..count
+            .get())
+            .flat_map(|at| scalars(module, *base, name, offset + at * stride))
+            .collect(),
         other => panic!("{name}: parameters are numbers, not {other:?}"),
     }
 }

@@ -120,7 +120,7 @@ fn gradients_of_words_are_added_up() {
         for packed in [&batches[1], &batches[0], &batches[1]] {
             let batch = &packed.batch;
             let words = [
-                &batch.ids,
+                &batch.placed_ids,
                 &batch.places,
                 &batch.offsets,
                 &batch.sorted_tokens,

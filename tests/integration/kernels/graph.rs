@@ -80,7 +80,7 @@ fn submit(
 ) -> HashMap<TensorId, Vec<u32>> {
     let (tokens, batch) = (step.tokens, &packed.batch);
     let mut inputs: Vec<(TensorId, &[u32])> = vec![
-        (tokens.ids, &batch.ids),
+        (tokens.placed_ids, &batch.placed_ids),
         (tokens.places, &batch.places),
         (tokens.offsets, &batch.offsets),
         (tokens.sorted.tokens, &batch.sorted_tokens),
@@ -475,11 +475,11 @@ fn errors_of_shape_name_the_op_and_both_shapes() {
         ),
         (
             err(RowUpdates::new(graph, weight, weights.settings)
-                .and_then(|rows| rows.adamw(graph, inputs.ids, x, six))),
+                .and_then(|rows| rows.adamw(graph, inputs.sorted.ids, x, six))),
             "AdamW by rows",
             "x",
             "[tokens, 6]",
-            "[tokens, 5]",
+            "[20, 5]",
         ),
         (err(ops::adamw(graph, weights, six)), "AdamW", "weight", "[4, 5]", "[4, 6]"),
     ];

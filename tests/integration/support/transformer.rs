@@ -58,9 +58,11 @@ pub fn step(settings: &Settings, training: bool) -> Result<Step> {
     };
     let [per_token, per_sequence, distinct] =
         [Symbol::Tokens, Symbol::Sequences, Symbol::Distinct].map(Size::from);
+    let pairs = [per_token, Size::from(2u32)];
+    let placed_ids = graph.input("ids and places", Element::U32, pairs);
     let mut input = |name: &str, size: Size| graph.input(name, Element::U32, [size]);
     let tokens = TokenInputs {
-        ids: input("ids", per_token),
+        placed_ids,
         places: input("places", per_token),
         offsets: input("offsets", per_sequence.and(1)),
         sorted: SortedTokens {

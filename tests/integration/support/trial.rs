@@ -186,7 +186,7 @@ impl Trial {
     pub fn token_inputs(&mut self, batch: &Batch) -> TokenInputs {
         let distinct = Size::from(Symbol::Distinct);
         TokenInputs {
-            ids: self.words("ids", [tokens()], &batch.ids),
+            placed_ids: self.words("ids", [tokens(), Size::from(2u32)], &batch.placed_ids),
             places: self.words("places", [tokens()], &batch.places),
             offsets: self.words("offsets", [sequences().and(1)], &batch.offsets),
             sorted: SortedTokens {
