@@ -50,9 +50,9 @@ impl Recorder<'_> {
     }
 
     /// Hands what has been recorded to the device, and goes on recording.
-    pub fn flush(&mut self) {
+    pub fn flush(&mut self) -> Submission {
         let encoder = std::mem::replace(&mut self.encoder, self.device.encoder());
-        self.device.queue.submit([encoder.finish()]);
+        Submission(self.device.queue.submit([encoder.finish()]))
     }
 
     /// Hands what has been recorded to the device and returns at once.
