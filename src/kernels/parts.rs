@@ -19,6 +19,7 @@ const PARTS: &[(&str, &str)] = parts![
     "block",
     "dout",
     "dropout",
+    "ordered",
     "qkv",
     "random",
     "row_sums",
