@@ -6,6 +6,7 @@ use crisp::graph::ops::{self, RowUpdates, Updated};
 use crisp::graph::{Program, Role, Session};
 use crisp::kernels::optimizer::AdamW;
 use crisp::kernels::{Scalars, Size, Sizes, Symbol};
+use crisp::measure::reference::adamw as reference;
 use std::collections::BTreeSet;
 
 /// norm = sqrt(Σ g²) / sentences over all tensors; factor = min(1, limit / (norm + 1e-6)) /
@@ -52,29 +53,6 @@ fn a_gradient_of_zero_is_clipped_to_zero_without_dividing_by_it() {
     assert_eq!(trial.run(&mut session, Abilities::GPU, &[norm])[0], [0.0, 1.0]);
 }
 
-/// One tensor under `torch.optim.AdamW`, in float64:
-///   w ← w (1 - rate · decay);  m ← β₁ m + (1 - β₁) g;  v ← β₂ v + (1 - β₂) g²;
-///   w ← w - rate · m / (1 - β₁ᵗ) / (sqrt(v / (1 - β₂ᵗ)) + ε)
-struct Reference {
-    weight: Vec<f64>,
-    first: Vec<f64>,
-    second: Vec<f64>,
-}
-
-impl Reference {
-    fn step(&mut self, gradient: &[f64], rate: f64, decay: f64, t: i32) {
-        let (beta1, beta2, epsilon) = (0.9f64, 0.999f64, 1e-8);
-        for (i, g) in gradient.iter().enumerate() {
-            self.weight[i] *= 1.0 - rate * decay;
-            self.first[i] = beta1 * self.first[i] + (1.0 - beta1) * g;
-            self.second[i] = beta2 * self.second[i] + (1.0 - beta2) * g * g;
-            let first = self.first[i] / (1.0 - beta1.powi(t));
-            let second = self.second[i] / (1.0 - beta2.powi(t));
-            self.weight[i] -= rate * first / (second.sqrt() + epsilon);
-        }
-    }
-}
-
 fn check_adamw(session: &mut Session, counts: &[usize], decay: f32, limit: f32, target: Abilities) {
     let mut random = Random(51 + counts[0] as u64);
     let settings = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay };
@@ -87,7 +65,7 @@ fn check_adamw(session: &mut Session, counts: &[usize], decay: f32, limit: f32, 
         session.set(&name, Role::Weight, &[*count as u64], &weight_values).unwrap();
         let weight = trial.graph.parameter(&name, &[*count as u64]);
         let gradient = trial.floats("g", [Size::from(*count as u64)], &vec![0.0; *count]);
-        references.push(Reference {
+        references.push(reference::AdamW {
             weight: wide(&weight_values),
             first: vec![0.0; *count],
             second: vec![0.0; *count],
