@@ -4,10 +4,10 @@
 use super::Role;
 use crate::error::{Error, Result};
 use crate::gpu::Abilities;
-use crate::kernels::matmul::{Transposition, Variant};
+use crate::kernels::matmul::{Activation, Products, Transposition, Variant};
 use crate::kernels::tune::{ProductClass, Tuning};
 use crate::kernels::{Command, Element, Size, Sizes, TensorId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 /// The sizes of a tensor, slowest dimension first.
@@ -104,8 +104,19 @@ impl Lowering<'_> {
 
     /// The variant for a product of these sizes.
     pub fn product(&mut self, transposition: Transposition, sizes: [Size; 3]) -> Variant {
-        self.products.insert(ProductClass::of(transposition, sizes, &self.largest));
-        self.tuning.matmul(transposition, sizes, &self.largest)
+        let products = Products::One(transposition);
+        self.products.insert(ProductClass::of(products, sizes, &self.largest));
+        self.tuning.products(products, sizes, &self.largest)
+    }
+
+    /// The variant for the gradients of a projection, where one launch computes them all.
+    pub fn gradients(&mut self, sizes: [Size; 3]) -> Option<Variant> {
+        let variant = self.tuning.products(Products::Gradients, sizes, &self.largest);
+        let grouped = matches!(variant, Variant::Blocked { .. });
+        if grouped {
+            self.products.insert(ProductClass::of(Products::Gradients, sizes, &self.largest));
+        }
+        grouped.then_some(variant)
     }
 
     /// A tensor of so many float32 that lives only within the op.
@@ -121,6 +132,10 @@ pub struct Graph {
     pub(super) nodes: Vec<Node>,
     /// Nodes before which a segment ends and the next begins.
     pub(super) boundaries: Vec<usize>,
+    /// The results of activations: by which, and of what.
+    activations: HashMap<TensorId, (Activation, TensorId)>,
+    /// While gradients are added: those that have been found.
+    pub(super) found: HashMap<TensorId, TensorId>,
 }
 
 impl Graph {
@@ -187,6 +202,23 @@ impl Graph {
         if let Some(node) = self.nodes.last_mut() {
             node.gradient = Some(Box::new(gradient));
         }
+    }
+
+    /// Says that a tensor is the result of an activation, whose values `before` it are kept.
+    pub fn activated(&mut self, result: TensorId, activation: Activation, before: TensorId) {
+        self.activations.insert(result, (activation, before));
+    }
+
+    /// The activation that a tensor is the result of, and the values before it, where those are
+    /// kept. A product may take the gradient of those at once.
+    pub fn activation_of(&self, result: TensorId) -> Option<(Activation, TensorId)> {
+        self.activations.get(&result).copied()
+    }
+
+    /// Within the gradient of a node: takes what has reached a tensor so far. Who takes it returns
+    /// the sum of it and its own contribution.
+    pub fn take_gradient(&mut self, of: TensorId) -> Option<TensorId> {
+        self.found.remove(&of)
     }
 
     /// Says that here one segment of the computation ends and the next begins. What lies between
