@@ -3,8 +3,8 @@
 use super::{Command, Count, Grid, Launch, Size, TensorId, shader, texels};
 use crate::gpu::{Abilities, Access};
 
-/// `y [columns]`, the column sums of `x [rows, columns]`: the gradient of a bias. They may be added to
-/// what is there.
+/// `y [columns]`, the column sums of `x [rows, columns]`: the gradient of a bias. They may be added
+/// to what is there.
 pub fn column_sum(
     abilities: Abilities,
     rows: Size,

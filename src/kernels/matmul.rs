@@ -46,8 +46,8 @@ pub enum Transposition {
 pub enum Products {
     /// C `[m, n]`, a product.
     One(Transposition),
-    /// The gradients of a projection: that of its input, `[m, n]` = `[m, k]` · `[k, n]`, that of its
-    /// weight, `[k, n]` = `[m, k]`ᵀ · `[m, n]`, and that of its bias `[k]`.
+    /// The gradients of a projection: that of its input, `[m, n]` = `[m, k]` · `[k, n]`, that of
+    /// its weight, `[k, n]` = `[m, k]`ᵀ · `[m, n]`, and that of its bias `[k]`.
     Gradients,
 }
 
@@ -340,19 +340,43 @@ pub fn gradients(
     if !in_vectors(Products::Gradients, sizes) {
         return None;
     }
+    let [m, n, k] = sizes;
+    // Rows of tiles of the one gradient above those of the other.
+    let other = k.fixed()?.next_multiple_of(u64::from(tile[0]));
+    let grid = Grid::Plane(Count::new(n, tile[1]), Count::new(m.and(other), tile[0]));
+    let shader = tiles(shader!("matmul_gradients"), tile, thread, slices);
+    Some(gradient_launch(shader, grid, sizes, operands))
+}
+
+/// The gradients of a projection of few columns in one launch, where no other variant can.
+pub fn narrow_gradients(sizes: [Size; 3], operands: GradientOperands) -> Option<Command> {
+    let [m, n, k] = sizes;
+    let (inputs, out) = (n.fixed()?, k.fixed()?);
+    if out > NARROW || in_vectors(Products::Gradients, sizes) {
+        return None;
+    }
+    let grid = Grid::Linear(Count::new(m.times(inputs).and(out * (inputs + 1)), 64));
+    Some(gradient_launch(shader!("matmul_gradients_narrow"), grid, sizes, operands))
+}
+
+/// Columns of a projection that are few.
+const NARROW: u64 = 16;
+
+fn gradient_launch(
+    shader: Shader,
+    grid: Grid,
+    [m, n, k]: [Size; 3],
+    operands: GradientOperands,
+) -> Command {
     let GradientOperands { dy, weight, x, bent, addend, dx, dweight, dbias, accumulate } = operands;
     let (activation, bent) = bent.unzip();
-    let shader = tiles(shader!("matmul_gradients"), tile, thread, slices)
+    let shader = shader
         .with("ACTIVATION", format!("{}u", activation.unwrap_or_default().number()))
         .with("BENT", bent.is_some())
         .with("ADD", addend.is_some())
         .with("ACCUMULATE", accumulate);
-    let [m, n, k] = sizes;
-    // Rows of tiles of the one gradient above those of the other.
-    let below = k.fixed()?.next_multiple_of(u64::from(tile[0]));
-    let grid = Grid::Plane(Count::new(n, tile[1]), Count::new(m.and(below), tile[0]));
-    Some(Command::Launch(
-        Launch::new(shader, sizes.map(Into::into).to_vec(), grid)
+    Command::Launch(
+        Launch::new(shader, vec![m.into(), n.into(), k.into()], grid)
             .read(dy)
             .read(weight)
             .read(x)
@@ -362,7 +386,7 @@ pub fn gradients(
             .bind(dweight, changed(accumulate))
             .bind(dbias, changed(accumulate))
             .counting([m, n, k.times(Products::Gradients.operations())]),
-    ))
+    )
 }
 
 /// How a result is bound.

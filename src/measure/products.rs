@@ -34,8 +34,7 @@ struct Checked<'a> {
 }
 
 impl<'a> ProductBench<'a> {
-    /// Uploads factors of these sizes: of a product two; of gradients that of the result, weight and
-    /// input.
+    /// Uploads factors of these sizes: of gradients that of the result, weight and input.
     ///
     /// # Errors
     /// Out of memory, or larger than the device can bind.

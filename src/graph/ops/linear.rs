@@ -92,8 +92,9 @@ fn gradients(
     operands: GradientOperands,
 ) -> Vec<Command> {
     let sizes = [rows, inputs, out];
-    let grouped = lowering.gradients(sizes);
-    if let Some(command) = grouped.and_then(|it| matmul::gradients(it, sizes, operands)) {
+    let variant = lowering.gradients(sizes);
+    let grouped = variant.and_then(|variant| matmul::gradients(variant, sizes, operands));
+    if let Some(command) = grouped.or_else(|| matmul::narrow_gradients(sizes, operands)) {
         return vec![command];
     }
     let (of_input, of_weight) = (operands.of_input(), operands.of_weight());

@@ -197,7 +197,63 @@ fn every_variant_is_right() {
 }
 
 /// dx = dy·W (times a slope, and something added), dW = dyᵀ·x, dbias = Σ_rows dy: all in one launch,
-/// the latter two added to what is there or not. Twice the same bits.
+/// the latter two twice, where they are added to what is there. Twice the same bits.
+fn check_gradients(
+    session: &mut crisp::graph::Session,
+    what: &str,
+    [rows, inputs, out]: [usize; 3],
+    (curved, accumulate): (bool, bool),
+    launch: impl Fn([Size; 3], GradientOperands) -> Option<Command> + 'static,
+) {
+    let mut random = Random((rows + inputs + out) as u64);
+    let dy = random.outliers(rows * out, 100.0);
+    let weight = random.outliers(out * inputs, 100.0);
+    let [x, bent, addend] = [0; 3].map(|_| random.outliers(rows * inputs, 100.0));
+    let mut dx = product(Transposition::Nn, [rows, inputs, out], &wide(&dy), &wide(&weight));
+    if curved {
+        for ((dx, bent), addend) in dx.iter_mut().zip(&bent).zip(&addend) {
+            *dx = *dx * slope(Activation::Gelu, f64::from(*bent)) + f64::from(*addend);
+        }
+    }
+    let times = if accumulate { 2 } else { 1 };
+    let dweight = product(Transposition::Tn, [out, inputs, rows], &wide(&dy), &wide(&x));
+    let dbias = product(Transposition::Tn, [out, 1, rows], &wide(&dy), &vec![1.0; rows]);
+    let [dweight, dbias] = [dweight, dbias]
+        .map(|sums| sums.into_iter().map(|sum| sum * f64::from(times)).collect::<Vec<_>>());
+
+    let mut trial = Trial::new(crate::support::trial::rows(1));
+    let and_behind = |size: usize| [Size::from((size + BEHIND) as u64)];
+    let results = [("dx", &dx), ("dweight", &dweight), ("dbias", &dbias)]
+        .map(|(name, want)| trial.graph.value(name, and_behind(want.len())));
+    let mut input = |name, values| poisoned(&mut trial, name, values);
+    let operands = GradientOperands {
+        dy: input("dy", &dy),
+        weight: input("weight", &weight),
+        x: input("x", &x),
+        bent: Some((Activation::Gelu, input("bent", &bent))).filter(|_| curved),
+        addend: Some(input("addend", &addend)).filter(|_| curved),
+        dx: results[0],
+        dweight: results[1],
+        dbias: results[2],
+        accumulate,
+    };
+    trial.graph.node("gradients", &results, move |_| {
+        let sizes = [rows, inputs, out].map(|size| Size::from(size as u64));
+        let command = launch(sizes, operands).expect("one launch");
+        let cleared = results.iter().map(|tensor| Command::Clear(*tensor));
+        cleared.chain(std::iter::repeat_n(command, times as usize)).collect()
+    });
+    let what = format!("{what}: gradients of {rows} {inputs} {out}");
+    let got = trial.run(session, Abilities::GPU, &results);
+    close_and_zero_behind(&format!("{what}: dx"), &got[0], &dx);
+    close_and_zero_behind(&format!("{what}: dweight"), &got[1], &dweight);
+    close_and_zero_behind(&format!("{what}: dbias"), &got[2], &dbias);
+    let again = trial.run(session, Abilities::GPU, &results);
+    for (got, again) in got.iter().zip(&again) {
+        assert_eq!(bits(got), bits(again), "{what}: twice");
+    }
+}
+
 #[test]
 fn gradients_in_one_launch() {
     let mut session = session();
@@ -207,75 +263,18 @@ fn gradients_in_one_launch() {
     assert!(Variant::candidates(Abilities::CPU, Products::Gradients, whole).is_empty());
     for variant in variants {
         // More rows than columns, and fewer: either half may come first.
-        for ([rows, inputs, out], curved, accumulate) in [
-            ([141, 68, 36], true, false),
-            ([37, 132, 260], false, true),
-            ([1, 4, 4], false, false),
-            ([7, 64, 128], true, true),
+        for (sizes, ends) in [
+            ([141, 68, 36], (true, false)),
+            ([37, 132, 260], (false, true)),
+            ([1, 4, 4], (false, true)),
+            ([7, 64, 128], (true, false)),
         ] {
-            let mut random = Random((rows + inputs + out) as u64);
-            let dy = random.outliers(rows * out, 100.0);
-            let weight = random.outliers(out * inputs, 100.0);
-            let [x, bent, addend] = [0; 3].map(|_| random.outliers(rows * inputs, 100.0));
-            let mut dx =
-                product(Transposition::Nn, [rows, inputs, out], &wide(&dy), &wide(&weight));
-            if curved {
-                for ((dx, bent), addend) in dx.iter_mut().zip(&bent).zip(&addend) {
-                    *dx = *dx * slope(Activation::Gelu, f64::from(*bent)) + f64::from(*addend);
-                }
-            }
-            let times = if accumulate { 2 } else { 1 };
-            let dweight = product(Transposition::Tn, [out, inputs, rows], &wide(&dy), &wide(&x));
-            let dbias = product(Transposition::Tn, [out, 1, rows], &wide(&dy), &vec![1.0; rows]);
-            let [dweight, dbias] = [dweight, dbias]
-                .map(|sums| sums.into_iter().map(|sum| sum * f64::from(times)).collect::<Vec<_>>());
-
-            let mut trial = Trial::new(crate::support::trial::rows(1));
-            let and_behind = |size: usize| [Size::from((size + BEHIND) as u64)];
-            let results = [("dx", &dx), ("dweight", &dweight), ("dbias", &dbias)]
-                .map(|(name, want)| trial.graph.value(name, and_behind(want.len())));
-            let mut input = |name, values| poisoned(&mut trial, name, values);
-            let operands = GradientOperands {
-                dy: input("dy", &dy),
-                weight: input("weight", &weight),
-                x: input("x", &x),
-                bent: Some((Activation::Gelu, input("bent", &bent))).filter(|_| curved),
-                addend: Some(input("addend", &addend)).filter(|_| curved),
-                dx: results[0],
-                dweight: results[1],
-                dbias: results[2],
-                accumulate,
-            };
-            trial.graph.node("gradients", &results, move |_| {
-                let sizes = [rows, inputs, out].map(|size| Size::from(size as u64));
-                let command = matmul::gradients(variant, sizes, operands).expect("one launch");
-                let cleared = results.iter().map(|tensor| Command::Clear(*tensor));
-                cleared.chain(std::iter::repeat_n(command, times as usize)).collect()
-            });
-            let what = format!("{variant}: gradients of {rows} {inputs} {out}");
-            let got = trial.run(&mut session, Abilities::GPU, &results);
-            close_and_zero_behind(&format!("{what}: dx"), &got[0], &dx);
-            close_and_zero_behind(&format!("{what}: dweight"), &got[1], &dweight);
-            close_and_zero_behind(&format!("{what}: dbias"), &got[2], &dbias);
-            let again = trial.run(&mut session, Abilities::GPU, &results);
-            for (got, again) in got.iter().zip(&again) {
-                assert_eq!(bits(got), bits(again), "{what}: twice");
-            }
+            let launch = move |sizes, operands| matmul::gradients(variant, sizes, operands);
+            check_gradients(&mut session, &variant.to_string(), sizes, ends, launch);
         }
-        let odd = [8, 6, 8].map(|size| Size::from(size as u64));
-        let nothing = TensorId(0);
-        let operands = GradientOperands {
-            dy: nothing,
-            weight: nothing,
-            x: nothing,
-            bent: None,
-            addend: None,
-            dx: nothing,
-            dweight: nothing,
-            dbias: nothing,
-            accumulate: false,
-        };
-        assert!(matmul::gradients(variant, odd, operands).is_none());
+    }
+    for (sizes, ends) in [([141, 67, 3], (true, false)), ([1, 1, 1], (false, true))] {
+        check_gradients(&mut session, "narrow", sizes, ends, matmul::narrow_gradients);
     }
 }
 
@@ -393,9 +392,16 @@ impl Linear {
 fn linear_and_its_gradient() {
     let mut session = session();
     let mut random = Random(1);
-    for (count, inputs, out) in
-        [(1, 1, 1), (7, 5, 3), (65, 20, 12), (9, 64, 2), (1, 2, 64), (139, 36, 100), (57, 768, 768)]
-    {
+    for (count, inputs, out) in [
+        (1, 1, 1),
+        (7, 5, 3),
+        (65, 20, 12),
+        (9, 64, 2),
+        (1, 2, 64),
+        (21, 34, 18),
+        (139, 36, 100),
+        (57, 768, 768),
+    ] {
         for activation in ACTIVATIONS {
             if count == 57 && activation != Activation::Gelu {
                 continue;
