@@ -4,7 +4,7 @@
 
 use crisp::gpu::Device;
 use crisp::graph::Session;
-use crisp::kernels::matmul::Transposition;
+use crisp::kernels::matmul::{Products, Transposition};
 use crisp::kernels::tune::ProductClass;
 use crisp::kernels::{Size, Sizes};
 use crisp::measure::ProductBench;
@@ -25,9 +25,9 @@ fn products(criterion: &mut Criterion) {
         (Transposition::Tn, [768, 768, 512]),
         (Transposition::Tn, [3072, 768, 512]),
     ] {
-        let class = ProductClass { transposition, sizes };
-        let variant =
-            session.tuning.matmul(transposition, sizes.map(Size::from), &Sizes::default());
+        let products = Products::One(transposition);
+        let class = ProductClass { products, sizes };
+        let variant = session.tuning.products(products, sizes.map(Size::from), &Sizes::default());
         let mut bench = ProductBench::new(&mut session, class).expect("factors on the device");
         let mut once = bench.plan(variant, 1).expect("a kernel that compiles");
         group.throughput(Throughput::Elements(2 * sizes.iter().product::<u64>()));

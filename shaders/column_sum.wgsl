@@ -9,6 +9,8 @@ struct Params { rows: u32, columns: u32 }
 
 var<workgroup> partial: array<f32, 64>;
 
+const ACCUMULATE: bool = false; // adds to what is there
+
 @compute @workgroup_size(8, 8)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane: vec3u) {
     let column = group.x * 8u + lane.x;
@@ -23,6 +25,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane:
     if (lane.y == 0u && column < params.columns) {
         var total = 0.0;
         for (var i = 0u; i < 8u; i++) { total += partial[i * 8u + lane.x]; }
+        if (ACCUMULATE) { total += y[column]; }
         y[column] = total;
     }
 }

@@ -9,6 +9,8 @@ struct Params { rows: u32, columns: u32 }
 @group(0) @binding(1) var x: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4f>;
 
+const ACCUMULATE: bool = false; // adds to what is there
+
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
     let quads = params.columns / 4u;
@@ -22,5 +24,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             odd += textureLoad(x, coordinates((row + 1u) * quads + quad));
         }
     }
-    if (group.x * 8u + lane < quads) { y[quad] = even + odd; }
+    var total = even + odd;
+    if (group.x * 8u + lane < quads) {
+        if (ACCUMULATE) { total += y[quad]; }
+        y[quad] = total;
+    }
 }

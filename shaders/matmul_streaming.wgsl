@@ -1,14 +1,14 @@
-// with: activation texels
-// C = A·B (+ bias) (then an activation), for CPU adapters: no workgroup memory and no barrier. A
-// workgroup is one SIMD vector of 8 invocations along the columns; each holds ROWS × COLUMNS vec4
-// of results in registers. A and B are read as texels of storage textures: a software driver turns
-// such a load of 8 invocations into plain vector loads, in line; a load of a sampled texture into a
-// call that also chooses a mip level, and a buffer load into a loop over the invocations.
+// with: activation finish texels
+// C = A·B, for CPU adapters: no workgroup memory and no barrier. A workgroup is one SIMD vector of
+// 8 invocations along the columns; each holds ROWS × COLUMNS vec4 of results in registers. A and B
+// are read as texels of storage textures: a software driver turns such a load of 8 invocations into
+// plain vector loads, in line; a load of a sampled texture into a call that also chooses a mip
+// level, and a buffer load into a loop over the invocations.
 //   C [m, n] row-major;  A is [m, k], or [k, m] with TRANSPOSE_A;  B is [k, n], or [n, k] with
-//   TRANSPOSE_B;  bias [n].  Four consecutive values are a texel, WIDTH texels a row of the
-//   texture.
+//   TRANSPOSE_B.  Four consecutive values are a texel, WIDTH texels a row of the texture.
 //   n must be a multiple of 4, and k as well (m instead of k with TRANSPOSE_A).
-// With an activation, `before` [m, n] keeps the values it was applied to, which its gradient needs.
+// In the end (shared/finish.wgsl) come `bias` [n], the activation or the slope of one at `bent`
+// [m, n], and `addend` [m, n]; `before` [m, n] keeps what the activation is applied to.
 
 struct Params { m: u32, n: u32, k: u32 }
 
@@ -16,13 +16,13 @@ struct Params { m: u32, n: u32, k: u32 }
 @group(0) @binding(1) var a: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(2) var b: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4f>;
-@group(0) @binding(4) var<storage, read_write> c: array<vec4f>;
-@group(0) @binding(5) var<storage, read_write> before: array<vec4f>;
+@group(0) @binding(4) var<storage, read> bent: array<vec4f>;
+@group(0) @binding(5) var<storage, read> addend: array<vec4f>;
+@group(0) @binding(6) var<storage, read_write> c: array<vec4f>;
+@group(0) @binding(7) var<storage, read_write> before: array<vec4f>;
 
 const TRANSPOSE_A: bool = false;
 const TRANSPOSE_B: bool = false;
-const BIAS: bool = false;
-const KEEP_BEFORE: bool = false;
 
 const ROWS: u32 = 16u; // rows of C per workgroup
 const COLUMNS: u32 = 3u; // vec4 of columns per invocation
@@ -85,10 +85,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         for (var j = 0u; j < COLUMNS; j++) {
             let column = column_origin + j * LANES;
             if (row < params.m && column < n4) {
-                var value = sum[i][j];
-                if (BIAS) { value += bias[column]; }
-                if (KEEP_BEFORE) { before[row * n4 + column] = value; }
-                c[row * n4 + column] = activate(value);
+                finish(row * n4 + column, column, sum[i][j]);
             }
         }
     }

@@ -1,9 +1,11 @@
 // with: activation
-// C = A·B (+ bias) (then an activation), for GPUs: tiles of A and B in workgroup memory, 4×4
-// results in registers. Takes any size.
+// C = A·B of any size, for GPUs: tiles of A and B in workgroup memory, 4×4 results in registers,
+// loads and stores one by one.
 //   C [m, n] row-major;  A is [m, k], or [k, m] with TRANSPOSE_A;  B is [k, n], or [n, k] with
-//   TRANSPOSE_B;  bias [n].
-// With an activation, `before` [m, n] keeps the values it was applied to, which its gradient needs.
+//   TRANSPOSE_B.
+// In the end come `bias` [n], the activation or, if BENT, the slope of one at `bent` [m, n], and
+// `addend` [m, n]; `before` [m, n] keeps what the activation is applied to. C may be added to what
+// is there.
 
 struct Params { m: u32, n: u32, k: u32 }
 
@@ -11,13 +13,18 @@ struct Params { m: u32, n: u32, k: u32 }
 @group(0) @binding(1) var<storage, read> a: array<f32>;
 @group(0) @binding(2) var<storage, read> b: array<f32>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read_write> c: array<f32>;
-@group(0) @binding(5) var<storage, read_write> before: array<f32>;
+@group(0) @binding(4) var<storage, read> bent: array<f32>;
+@group(0) @binding(5) var<storage, read> addend: array<f32>;
+@group(0) @binding(6) var<storage, read_write> c: array<f32>;
+@group(0) @binding(7) var<storage, read_write> before: array<f32>;
 
 const TRANSPOSE_A: bool = false;
 const TRANSPOSE_B: bool = false;
 const BIAS: bool = false;
 const KEEP_BEFORE: bool = false;
+const BENT: bool = false;
+const ADD: bool = false;
+const ACCUMULATE: bool = false;
 
 const TILE: u32 = 64u; // rows and columns of C per workgroup
 const DEPTH: u32 = 16u; // steps along k per tile
@@ -25,6 +32,25 @@ const LANES: u32 = 16u; // invocations per side
 
 var<workgroup> a_tile: array<f32, 1024>; // [DEPTH, TILE]
 var<workgroup> b_tile: array<f32, 1024>; // [DEPTH, TILE]
+
+fn store_value(row: u32, column: u32, sum: f32) {
+    if (row >= params.m || column >= params.n) { return; }
+    let at = row * params.n + column;
+    var value = sum;
+    if (BIAS) { value += bias[column]; }
+    if (KEEP_BEFORE) { before[at] = value; }
+    if (BENT) { value *= slope(vec4f(bent[at])).x; } else { value = activate(vec4f(value)).x; }
+    if (ADD) { value += addend[at]; }
+    if (ACCUMULATE) { value += c[at]; }
+    c[at] = value;
+}
+
+fn store_values(row: u32, column: u32, sums: vec4f) {
+    store_value(row, column, sums.x);
+    store_value(row, column + LANES, sums.y);
+    store_value(row, column + 2u * LANES, sums.z);
+    store_value(row, column + 3u * LANES, sums.w);
+}
 
 @compute @workgroup_size(16, 16)
 fn main(
@@ -34,7 +60,8 @@ fn main(
 ) {
     let row_origin = group.y * TILE;
     let column_origin = group.x * TILE;
-    var sum: array<vec4f, 4>;
+    // Rows lane.y + i · LANES, columns lane.x + j · LANES: [i][j].
+    var sum: mat4x4f;
     for (var depth = 0u; depth < params.k; depth += DEPTH) {
         for (var slot = index; slot < TILE * DEPTH; slot += LANES * LANES) {
             // Neighbouring invocations read neighbouring addresses, whichever way A and B lie.
@@ -68,28 +95,23 @@ fn main(
         }
         workgroupBarrier();
         for (var d = 0u; d < DEPTH; d++) {
-            let at = d * TILE + lane.x;
-            let y = vec4f(b_tile[at], b_tile[at + 16u], b_tile[at + 32u], b_tile[at + 48u]);
-            for (var i = 0u; i < 4u; i++) {
-                sum[i] = fma(vec4f(a_tile[d * TILE + lane.y + i * LANES]), y, sum[i]);
-            }
+            let x_at = d * TILE + lane.y;
+            let x0 = a_tile[x_at];
+            let x1 = a_tile[x_at + LANES];
+            let x2 = a_tile[x_at + 2u * LANES];
+            let x3 = a_tile[x_at + 3u * LANES];
+            let y_at = d * TILE + lane.x;
+            let y = vec4f(b_tile[y_at], b_tile[y_at + LANES], b_tile[y_at + 2u * LANES],
+                b_tile[y_at + 3u * LANES]);
+            sum = mat4x4f(fma(vec4f(x0), y, sum[0]), fma(vec4f(x1), y, sum[1]),
+                fma(vec4f(x2), y, sum[2]), fma(vec4f(x3), y, sum[3]));
         }
         workgroupBarrier();
     }
-    for (var i = 0u; i < 4u; i++) {
-        let row = row_origin + lane.y + i * LANES;
-        var value = sum[i];
-        for (var j = 0u; j < 4u; j++) {
-            let column = column_origin + lane.x + j * LANES;
-            if (BIAS && column < params.n) { value[j] += bias[column]; }
-        }
-        let activated = activate(value);
-        for (var j = 0u; j < 4u; j++) {
-            let column = column_origin + lane.x + j * LANES;
-            if (row < params.m && column < params.n) {
-                if (KEEP_BEFORE) { before[row * params.n + column] = value[j]; }
-                c[row * params.n + column] = activated[j];
-            }
-        }
-    }
+    let row = row_origin + lane.y;
+    let column = column_origin + lane.x;
+    store_values(row, column, sum[0]);
+    store_values(row + LANES, column, sum[1]);
+    store_values(row + 2u * LANES, column, sum[2]);
+    store_values(row + 3u * LANES, column, sum[3]);
 }

@@ -10,15 +10,6 @@ struct Params { count: u32 }
 @group(0) @binding(2) var<storage, read> dy: array<vec4f>;
 @group(0) @binding(3) var<storage, read_write> dx: array<vec4f>;
 
-// With Φ and φ the standard normal distribution and density:
-//   GELU(x) = x Φ(x),  GELU'(x) = Φ(x) + x φ(x);  ReLU'(x) = 1 for x > 0, else 0.
-fn slope(x: vec4f) -> vec4f {
-    if (ACTIVATION == 1u) {
-        return 0.5 * erfc(-0.70710678 * x) + x * 0.39894228 * exp(-0.5 * x * x);
-    }
-    return select(vec4f(0.0), vec4f(1.0), x > vec4f(0.0));
-}
-
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3u,

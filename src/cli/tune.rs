@@ -80,9 +80,10 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let classes: BTreeSet<ProductClass> = planned.gradient.products;
     for (number, class) in classes.iter().enumerate() {
         let sizes = class.sizes.map(Into::into);
-        let default = session.tuning.default(class.transposition, sizes, &Sizes::default());
+        let default = session.tuning.default(class.products, sizes, &Sizes::default());
         let [m, n, k] = class.sizes;
-        let speed = |seconds: f64| 2.0 * (m * n * k) as f64 / seconds / 1e9;
+        let operations = class.products.operations() * m * n * k;
+        let speed = |seconds: f64| operations as f64 / seconds / 1e9;
         let mut tried = Vec::new();
         let mut default_gflops = None;
         let choice = tune(&mut session, *class, |variant, seconds| {

@@ -25,16 +25,16 @@ pub fn gradients(
     of: TensorId,
     seed: Seed,
 ) -> Result<HashMap<TensorId, TensorId>> {
-    let mut found: HashMap<TensorId, TensorId> = HashMap::new();
     let seed = match seed {
         // The op of a loss does not read it.
         Seed::One => of,
         Seed::Tensor(tensor) => tensor,
     };
-    found.insert(of, seed);
+    graph.found = HashMap::from([(of, seed)]);
     for index in (0..graph.nodes.len()).rev() {
+        let outputs = &graph.nodes[index].outputs;
         let doutputs: Vec<Option<TensorId>> =
-            graph.nodes[index].outputs.iter().map(|output| found.get(output).copied()).collect();
+            outputs.iter().map(|output| graph.found.get(output).copied()).collect();
         if doutputs.iter().all(Option::is_none) {
             continue;
         }
@@ -43,13 +43,13 @@ pub fn gradients(
         let contributions = gradient(graph, &doutputs);
         graph.nodes[index].gradient = Some(gradient);
         for (input, contribution) in contributions? {
-            let sum = match found.get(&input) {
-                Some(so_far) => ops::add(graph, *so_far, contribution)?,
+            let sum = match graph.take_gradient(input) {
+                Some(so_far) => ops::add(graph, so_far, contribution)?,
                 None => contribution,
             };
-            found.insert(input, sum);
+            graph.found.insert(input, sum);
         }
     }
     ops::sum_norms(graph);
-    Ok(found)
+    Ok(std::mem::take(&mut graph.found))
 }

@@ -4,10 +4,10 @@
 use super::{Role, Within};
 use crate::error::{Error, Result};
 use crate::gpu::Abilities;
-use crate::kernels::matmul::{Transposition, Variant};
+use crate::kernels::matmul::{Activation, Products, Transposition, Variant};
 use crate::kernels::tune::{ProductClass, Tuning};
 use crate::kernels::{Command, Element, Size, Sizes, TensorId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 /// The sizes of a tensor, slowest dimension first.
@@ -119,8 +119,19 @@ impl Lowering<'_> {
 
     /// The variant for a product of these sizes.
     pub fn product(&mut self, transposition: Transposition, sizes: [Size; 3]) -> Variant {
-        self.products.insert(ProductClass::of(transposition, sizes, &self.largest));
-        self.tuning.matmul(transposition, sizes, &self.largest)
+        let products = Products::One(transposition);
+        self.products.insert(ProductClass::of(products, sizes, &self.largest));
+        self.tuning.products(products, sizes, &self.largest)
+    }
+
+    /// The variant for the gradients of a projection, where one launch computes them all.
+    pub fn gradients(&mut self, sizes: [Size; 3]) -> Option<Variant> {
+        let variant = self.tuning.products(Products::Gradients, sizes, &self.largest);
+        let grouped = matches!(variant, Variant::Blocked { .. });
+        if grouped {
+            self.products.insert(ProductClass::of(Products::Gradients, sizes, &self.largest));
+        }
+        grouped.then_some(variant)
     }
 
     /// A tensor of so many float32 that lives only within the op.
@@ -139,6 +150,10 @@ pub struct Graph {
     in_parts: bool,
     /// LayerNorms whose parameters' gradients are summed together at the end.
     pub(super) norms: Option<Norms>,
+    /// The results of activations: by which, and of what.
+    activations: HashMap<TensorId, (Activation, TensorId)>,
+    /// While gradients are added: those that have been found.
+    pub(super) found: HashMap<TensorId, TensorId>,
 }
 
 impl Graph {
@@ -208,6 +223,27 @@ impl Graph {
         self.value(&name, self.shape(parameter).clone())
     }
 
+    /// As [`Graph::gradient_of`], for an op that can add to what is there: in a part of a step that
+    /// is the sum so far, in the session's store. Says whether it is to add.
+    pub fn added_gradient_of(&mut self, parameter: TensorId) -> (TensorId, bool) {
+        let is_stored = matches!(
+            self.tensors[parameter.0 as usize].kind,
+            Origin::Parameter(_) | Origin::Member(_)
+        );
+        match self.in_parts && is_stored {
+            true => (self.companion(parameter, Role::Gradient), true),
+            false => (self.gradient_of(parameter), false),
+        }
+    }
+
+    /// Whether a gradient lies in the session's store, where nothing need be added to it any more.
+    pub fn is_stored(&self, gradient: TensorId) -> bool {
+        matches!(
+            self.tensors[gradient.0 as usize].kind,
+            Origin::Parameter(Role::Gradient) | Origin::Member(Role::Gradient)
+        )
+    }
+
     /// Whether the gradient of a parameter goes into the session's store.
     pub(super) fn stores_gradient(&self, parameter: TensorId) -> bool {
         self.within(parameter).is_some() && !self.in_parts
@@ -258,6 +294,23 @@ impl Graph {
         if let Some(node) = self.nodes.last_mut() {
             node.gradient = Some(Box::new(gradient));
         }
+    }
+
+    /// Says that a tensor is the result of an activation, whose values `before` it are kept.
+    pub fn activated(&mut self, result: TensorId, activation: Activation, before: TensorId) {
+        self.activations.insert(result, (activation, before));
+    }
+
+    /// The activation that a tensor is the result of, and the values before it, where those are
+    /// kept. A product may take the gradient of those at once.
+    pub fn activation_of(&self, result: TensorId) -> Option<(Activation, TensorId)> {
+        self.activations.get(&result).copied()
+    }
+
+    /// Within the gradient of a node: takes what has reached a tensor so far. Who takes it returns
+    /// the sum of it and its own contribution.
+    pub fn take_gradient(&mut self, of: TensorId) -> Option<TensorId> {
+        self.found.remove(&of)
     }
 
     /// Says that here one segment of the computation ends and the next begins. What lies between

@@ -3,13 +3,15 @@
 use super::{Command, Count, Grid, Launch, Size, TensorId, shader, texels};
 use crate::gpu::{Abilities, Access};
 
-/// `y [columns]`, the column sums of `x [rows, columns]`: the gradient of a bias.
+/// `y [columns]`, the column sums of `x [rows, columns]`: the gradient of a bias. They may be added
+/// to what is there.
 pub fn column_sum(
     abilities: Abilities,
     rows: Size,
     columns: u32,
     x: TensorId,
     y: TensorId,
+    accumulate: bool,
 ) -> Command {
     let (shader, each, access) = if abilities.streaming && columns.is_multiple_of(4) {
         (texels(shader!("column_sum_streaming")), 32, Access::Texels)
@@ -17,6 +19,8 @@ pub fn column_sum(
         (shader!("column_sum"), 8, Access::Read)
     };
     let grid = Grid::Plane(Count::new(columns, each), Count::new(1u32, 1));
+    let changed = if accumulate { Access::Update } else { Access::Write };
+    let shader = shader.with("ACCUMULATE", accumulate);
     let launch = Launch::new(shader, vec![rows.into(), columns.into()], grid);
-    Command::Launch(launch.bind(x, access).write(y))
+    Command::Launch(launch.bind(x, access).bind(y, changed))
 }

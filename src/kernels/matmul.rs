@@ -1,4 +1,5 @@
-//! Matrix products, in the three transpositions that training needs, with bias and activation.
+//! Matrix products, in the three transpositions that training needs, with what comes before and
+//! after them: bias, activation, the slope of one, sums of gradients.
 
 use super::{Command, Count, Grid, Launch, Shader, Size, Sizes, TensorId, shader, texels};
 use crate::gpu::{Abilities, Access};
@@ -40,7 +41,27 @@ pub enum Transposition {
     Tn,
 }
 
-/// What a product is made of.
+/// What one launch computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Products {
+    /// C `[m, n]`, a product.
+    One(Transposition),
+    /// The gradients of a projection: that of its input, `[m, n]` = `[m, k]` · `[k, n]`, that of
+    /// its weight, `[k, n]` = `[m, k]`ᵀ · `[m, n]`, and that of its bias `[k]`.
+    Gradients,
+}
+
+impl Products {
+    /// Floating-point operations are the product of the sizes, and this.
+    pub fn operations(self) -> u64 {
+        match self {
+            Self::One(_) => 2,
+            Self::Gradients => 4,
+        }
+    }
+}
+
+/// What a product is made of, and what becomes of its sums.
 #[derive(Debug, Clone, Copy)]
 pub struct Operands {
     /// First factor.
@@ -49,12 +70,76 @@ pub struct Operands {
     pub b: TensorId,
     /// `[n]`, added to each row.
     pub bias: Option<TensorId>,
+    /// Applied after the bias.
+    pub activation: Activation,
+    /// `[m, n]`, takes what the activation is applied to, where the gradient will need it.
+    pub before: Option<TensorId>,
+    /// `[m, n]`. Where it is given, the sums are multiplied with the activation's slope at these
+    /// values instead: the gradient of the activation.
+    pub bent: Option<TensorId>,
+    /// `[m, n]`, added last.
+    pub addend: Option<TensorId>,
     /// `[m, n]`, the result.
     pub c: TensorId,
-    /// `[m, n]`, the result before the activation, where the gradient will need it.
-    pub before: Option<TensorId>,
-    /// Applied last.
-    pub activation: Activation,
+    /// Whether the result is added to what is there.
+    pub accumulate: bool,
+}
+
+impl Operands {
+    /// `c = a·b`.
+    pub fn product(a: TensorId, b: TensorId, c: TensorId) -> Self {
+        Self {
+            a,
+            b,
+            bias: None,
+            activation: Activation::None,
+            before: None,
+            bent: None,
+            addend: None,
+            c,
+            accumulate: false,
+        }
+    }
+}
+
+/// What the gradients of a projection `y = x·weightᵀ + bias` are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct GradientOperands {
+    /// `[m, k]`, the gradient of the result.
+    pub dy: TensorId,
+    /// `[k, n]`
+    pub weight: TensorId,
+    /// `[m, n]`
+    pub x: TensorId,
+    /// The activation that `x` is the result of, and its values before, `[m, n]`. Where they are
+    /// given, `dx` is the gradient of those.
+    pub bent: Option<(Activation, TensorId)>,
+    /// `[m, n]`, added to `dx`.
+    pub addend: Option<TensorId>,
+    /// `[m, n]`, takes the gradient of `x`.
+    pub dx: TensorId,
+    /// `[k, n]`, takes the gradient of `weight`.
+    pub dweight: TensorId,
+    /// `[k]`, takes the gradient of `bias`.
+    pub dbias: TensorId,
+    /// Whether those of weight and bias are added to what is there.
+    pub accumulate: bool,
+}
+
+impl GradientOperands {
+    /// The gradient of the input, as a product by itself.
+    pub fn of_input(self) -> Operands {
+        let (activation, bent) = self.bent.unzip();
+        let activation = activation.unwrap_or_default();
+        let product = Operands::product(self.dy, self.weight, self.dx);
+        Operands { activation, bent, addend: self.addend, ..product }
+    }
+
+    /// The gradient of the weight, as a product by itself.
+    pub fn of_weight(self) -> Operands {
+        let product = Operands::product(self.dy, self.x, self.dweight);
+        Operands { accumulate: self.accumulate, ..product }
+    }
 }
 
 /// One way to compute a product.
@@ -69,15 +154,17 @@ pub enum Variant {
         /// vec4 of columns of an invocation.
         quads: u32,
     },
-    /// `matmul_blocked`: tiles in workgroup memory, loads of four values, the sums cut along k into
-    /// `split` parts; for GPUs. Whole vectors only.
+    /// `matmul_blocked` and `matmul_gradients`: tiles in workgroup memory, loads of four values;
+    /// for GPUs. Whole vectors only.
     Blocked {
         /// Rows and columns of a workgroup.
         tile: [u32; 2],
         /// Rows and columns of an invocation.
         thread: [u32; 2],
-        /// Parts that the sums are cut into, which compute at the same time.
-        split: u32,
+        /// Groups of invocations that each take a part of every sum.
+        // A record of an older version has none, and what it names is no candidate any more.
+        #[serde(default)]
+        slices: u32,
     },
     /// `matmul_tiled`: tiles in workgroup memory, values one by one; any size.
     Tiled,
@@ -87,74 +174,86 @@ impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Streaming { rows, quads } => write!(f, "matmul_streaming {rows}x{quads}"),
-            Self::Blocked { tile, thread, split } => {
+            Self::Blocked { tile, thread, slices } => {
                 write!(f, "matmul_blocked {}x{}/{}x{}", tile[0], tile[1], thread[0], thread[1])?;
-                if split > 1 { write!(f, " in {split} parts") } else { Ok(()) }
+                if slices > 1 { write!(f, " in {slices} slices") } else { Ok(()) }
             }
             Self::Tiled => f.write_str("matmul_tiled"),
         }
     }
 }
 
+/// The blocked variant of a tile, an invocation's part of it, and slices.
+const fn blocked(tile: [u32; 2], thread: [u32; 2], slices: u32) -> Variant {
+    Variant::Blocked { tile, thread, slices }
+}
+
+/// From large tiles, which read least, to small ones, of which even a small result has many. Where
+/// one invocation computes less, more of them fit a multiprocessor.
+const BLOCKED: [Variant; 9] = [
+    blocked([128, 128], [8, 8], 1),
+    blocked([128, 64], [8, 8], 2),
+    blocked([64, 128], [8, 8], 2),
+    blocked([64, 64], [8, 8], 4),
+    blocked([64, 64], [8, 8], 2),
+    blocked([64, 64], [8, 4], 2),
+    blocked([64, 64], [8, 4], 1),
+    blocked([32, 64], [4, 8], 4),
+    blocked([32, 32], [4, 4], 4),
+];
+
+/// The defaults among them, each with the number of workgroups from which on it is taken: the first
+/// where a large GPU (128 multiprocessors) has two each, the others where most have one.
+const DEFAULTS: [(Variant, u64); 4] =
+    [(BLOCKED[0], 256), (BLOCKED[3], 96), (BLOCKED[7], 96), (BLOCKED[8], 0)];
+
 impl Variant {
     /// The streaming variant that does well on every driver tried.
     pub const STREAMING: Self = Self::Streaming { rows: 16, quads: 2 };
 
-    /// The variants that can compute a product, and are worth a try on such a device.
-    pub fn candidates(
-        abilities: Abilities,
-        transposition: Transposition,
-        sizes: [Size; 3],
-    ) -> Vec<Self> {
+    /// The variants that can compute products, and are worth a try on such a device.
+    pub fn candidates(abilities: Abilities, products: Products, sizes: [Size; 3]) -> Vec<Self> {
         let mut candidates = vec![];
-        if in_vectors(transposition, sizes) {
+        if in_vectors(products, sizes) {
             if abilities.streaming {
                 for (rows, quads) in [(16, 2), (16, 3), (20, 2), (12, 3), (12, 2), (8, 3)] {
                     candidates.push(Self::Streaming { rows, quads });
                 }
             } else {
-                for (tile, thread) in [
-                    ([128, 128], [8, 8]),
-                    ([128, 64], [8, 4]),
-                    ([64, 128], [4, 8]),
-                    ([64, 64], [8, 4]),
-                    ([64, 64], [4, 4]),
-                    ([32, 64], [4, 4]),
-                ] {
-                    for split in [1, 2, 4, 8] {
-                        candidates.push(Self::Blocked { tile, thread, split });
-                    }
-                }
+                candidates.extend(BLOCKED);
             }
         }
         candidates.push(Self::Tiled);
+        if products == Products::Gradients {
+            candidates.retain(|variant| matches!(variant, Self::Blocked { .. }));
+        }
         candidates
     }
 
     /// A good choice where nothing was measured. `sizes` are those of the largest batch.
     pub fn default_for(
         abilities: Abilities,
-        transposition: Transposition,
+        products: Products,
         sizes: [Size; 3],
         largest: &Sizes,
     ) -> Self {
-        if !in_vectors(transposition, sizes) {
+        if !in_vectors(products, sizes) {
             return Self::Tiled;
         }
         if abilities.streaming {
             return Self::STREAMING;
         }
-        // Large tiles where they keep a large GPU busy; else smaller ones, and sums cut along k.
         let [m, n, k] = sizes.map(|size| size.at(largest));
-        let groups = |tile: u64| m.div_ceil(tile) * n.div_ceil(tile);
-        if groups(128) >= BUSY {
-            return Self::Blocked { tile: [128, 128], thread: [8, 8], split: 1 };
-        }
-        let split = [1, 2, 4, 8]
-            .into_iter()
-            .find(|split| groups(64) * split >= BUSY || k / (2 * split) < SHORTEST_PART);
-        let split = split.unwrap_or(8) as u32;
-        Self::Blocked { tile: [64, 64], thread: [4, 4], split }
+        let enough = |(variant, wanted): &(Self, u64)| {
+            let Self::Blocked { tile, .. } = variant else { return false };
+            let [rows, columns] = tile.map(u64::from);
+            let down = match products {
+                Products::One(_) => m.div_ceil(rows),
+                Products::Gradients => m.div_ceil(rows) + k.div_ceil(rows),
+            };
+            down * n.div_ceil(columns) >= *wanted
+        };
+        DEFAULTS.into_iter().find(enough).map_or(Self::Tiled, |(variant, _)| variant)
     }
 }
 
@@ -163,161 +262,149 @@ pub(crate) fn shaders() -> [Shader; 4] {
     [
         shader!("matmul_streaming"),
         shader!("matmul_blocked"),
-        shader!("matmul_sum"),
+        shader!("matmul_gradients"),
         shader!("matmul_tiled"),
     ]
 }
 
-/// Workgroups that keep a large GPU busy: one for each of its multiprocessors.
-const BUSY: u64 = 128;
-/// Terms of a sum below which cutting it further does not pay.
-const SHORTEST_PART: u64 = 128;
-
-/// Whether both factors and the result can be read and written four values at a time.
-fn in_vectors(transposition: Transposition, [m, n, k]: [Size; 3]) -> bool {
-    let vectors = |size: Size| size.is_multiple_of(4);
-    let along = match transposition {
-        Transposition::Nn | Transposition::Nt => k,
-        Transposition::Tn => m,
+/// Whether factors and results can be read and written four values at a time.
+fn in_vectors(products: Products, [m, n, k]: [Size; 3]) -> bool {
+    let vectors = |size: Size| size.is_multiple_of(4) && size.fixed().is_some();
+    let along = match products {
+        Products::One(Transposition::Nn | Transposition::Nt) | Products::Gradients => k,
+        Products::One(Transposition::Tn) => m,
     };
-    vectors(n) && n.fixed().is_some() && vectors(along) && along.fixed().is_some()
+    vectors(n) && vectors(along)
 }
 
-/// `c = activation(a·b + bias)`. `scratch` makes a tensor of so many elements that lives only here.
+/// `c = activation(a·b + bias)`, or what else the operands say. `scratch` makes a tensor of so many
+/// elements that lives only here.
 pub fn matmul(
     variant: Variant,
     transposition: Transposition,
     sizes: [Size; 3],
     operands: Operands,
     mut scratch: impl FnMut(Size) -> TensorId,
-) -> Vec<Command> {
-    // An unused binding still has to be bound: a factor stands in for the bias, a scratch of one
-    // element for `before`.
-    let nothing = scratch(Size::from(1u32));
-    let product = Product { transposition, sizes, operands, nothing };
-    match variant {
+) -> Command {
+    let [m, n, k] = sizes;
+    let (shader, tile, access) = match variant {
         // A variant that was measured for other sizes must not be wrong for these.
-        _ if !in_vectors(transposition, sizes) => vec![product.tiled()],
-        Variant::Tiled => vec![product.tiled()],
-        Variant::Streaming { rows, quads } => vec![product.streaming(rows, quads)],
-        Variant::Blocked { tile, thread, split: 1 } => vec![product.blocked(tile, thread)],
-        Variant::Blocked { tile, thread, split } => {
-            product.split(tile, thread, split, scratch).into()
+        _ if !in_vectors(Products::One(transposition), sizes) => {
+            (shader!("matmul_tiled"), [64, 64], Access::Read)
         }
-    }
-}
-
-/// A product that is about to be launched.
-struct Product {
-    transposition: Transposition,
-    sizes: [Size; 3],
-    operands: Operands,
-    nothing: TensorId,
-}
-
-impl Product {
-    /// Bias and activation, applied to the finished sums.
-    fn finish(&self, shader: Shader) -> Shader {
-        shader
-            .with("BIAS", self.operands.bias.is_some())
-            .with("ACTIVATION", format!("{}u", self.operands.activation.number()))
-            .with("KEEP_BEFORE", self.operands.before.is_some())
-    }
-
-    fn transpose(&self, shader: Shader) -> Shader {
-        shader
-            .with("TRANSPOSE_A", self.transposition == Transposition::Tn)
-            .with("TRANSPOSE_B", self.transposition == Transposition::Nt)
-    }
-
-    fn tile(&self, tile: [u32; 2], thread: [u32; 2], split: u32) -> Shader {
-        self.transpose(shader!("matmul_blocked"))
-            .with("SPLIT", format!("{split}u"))
-            .with("ROWS", format!("{}u", tile[0]))
-            .with("COLUMNS", format!("{}u", tile[1]))
-            .with("THREAD_ROWS", format!("{}u", thread[0]))
-            .with("THREAD_COLUMNS", format!("{}u", thread[1]))
-            .with("DOWN", format!("{}u", tile[0] / thread[0]))
-            .with("ACROSS", format!("{}u", tile[1] / thread[1]))
-    }
-
-    /// Workgroups that cover the result in tiles of so many rows and columns.
-    fn cover(&self, rows: u32, columns: u32) -> [Count; 2] {
-        let [m, n, _] = self.sizes;
-        [Count::new(n, columns), Count::new(m, rows)]
-    }
-
-    fn launch(&self, shader: Shader, grid: Grid, access: Access) -> Launch {
-        let Operands { c, before, .. } = self.operands;
-        self.launch_into(shader, grid, access, c, before)
-    }
-
-    fn launch_into(
-        &self,
-        shader: Shader,
-        grid: Grid,
-        access: Access,
-        c: TensorId,
-        before: Option<TensorId>,
-    ) -> Launch {
-        let [m, n, k] = self.sizes;
-        let Operands { a, b, bias, .. } = self.operands;
-        Launch::new(shader, self.sizes.map(Into::into).to_vec(), grid)
+        Variant::Tiled => (shader!("matmul_tiled"), [64, 64], Access::Read),
+        Variant::Streaming { rows, quads } => {
+            let shader = texels(shader!("matmul_streaming"))
+                .with("ROWS", format!("{rows}u"))
+                .with("COLUMNS", format!("{quads}u"));
+            (shader, [rows, 8 * 4 * quads], Access::Texels)
+        }
+        Variant::Blocked { tile, thread, slices } => {
+            (tiles(shader!("matmul_blocked"), tile, thread, slices), tile, Access::Read)
+        }
+    };
+    let Operands { a, b, bias, activation, before, bent, addend, c, accumulate } = operands;
+    let shader = shader
+        .with("TRANSPOSE_A", transposition == Transposition::Tn)
+        .with("TRANSPOSE_B", transposition == Transposition::Nt)
+        .with("BIAS", bias.is_some())
+        .with("ACTIVATION", format!("{}u", activation.number()))
+        .with("KEEP_BEFORE", before.is_some())
+        .with("BENT", bent.is_some())
+        .with("ADD", addend.is_some())
+        .with("ACCUMULATE", accumulate);
+    let grid = Grid::Plane(Count::new(n, tile[1]), Count::new(m, tile[0]));
+    // An unused binding still has to be bound: a factor stands in for what would be read, a scratch
+    // of one element for what would be written.
+    Command::Launch(
+        Launch::new(shader, sizes.map(Into::into).to_vec(), grid)
             .bind(a, access)
             .bind(b, access)
             .read(bias.unwrap_or(a))
-            .write(c)
-            .write(before.unwrap_or(self.nothing))
-            .counting([m, n, k.times(2)])
-    }
+            .read(bent.unwrap_or(a))
+            .read(addend.unwrap_or(a))
+            .bind(c, changed(accumulate))
+            .write(before.unwrap_or_else(|| scratch(Size::from(1u32))))
+            .counting([m, n, k.times(Products::One(transposition).operations())]),
+    )
+}
 
-    fn tiled(&self) -> Command {
-        let [across, down] = self.cover(64, 64);
-        let shader = self.finish(self.transpose(shader!("matmul_tiled")));
-        Command::Launch(self.launch(shader, Grid::Plane(across, down), Access::Read))
+/// The gradients of a projection in one launch, by a blocked variant. `sizes` are those of
+/// [`Products::Gradients`]; the gradient of the weight has `k` rows.
+pub fn gradients(
+    variant: Variant,
+    sizes: [Size; 3],
+    operands: GradientOperands,
+) -> Option<Command> {
+    let Variant::Blocked { tile, thread, slices } = variant else { return None };
+    if !in_vectors(Products::Gradients, sizes) {
+        return None;
     }
+    let [m, n, k] = sizes;
+    // Rows of tiles of the one gradient above those of the other.
+    let other = k.fixed()?.next_multiple_of(u64::from(tile[0]));
+    let grid = Grid::Plane(Count::new(n, tile[1]), Count::new(m.and(other), tile[0]));
+    let shader = tiles(shader!("matmul_gradients"), tile, thread, slices);
+    Some(gradient_launch(shader, grid, sizes, operands))
+}
 
-    fn streaming(&self, rows: u32, quads: u32) -> Command {
-        let shader = self
-            .finish(self.transpose(texels(shader!("matmul_streaming"))))
-            .with("ROWS", format!("{rows}u"))
-            .with("COLUMNS", format!("{quads}u"));
-        let [across, down] = self.cover(rows, 8 * 4 * quads);
-        Command::Launch(self.launch(shader, Grid::Plane(across, down), Access::Texels))
+/// The gradients of a projection of few columns in one launch, where no other variant can.
+pub fn narrow_gradients(sizes: [Size; 3], operands: GradientOperands) -> Option<Command> {
+    let [m, n, k] = sizes;
+    let (inputs, out) = (n.fixed()?, k.fixed()?);
+    if out > NARROW || in_vectors(Products::Gradients, sizes) {
+        return None;
     }
+    let grid = Grid::Linear(Count::new(m.times(inputs).and(out * (inputs + 1)), 64));
+    Some(gradient_launch(shader!("matmul_gradients_narrow"), grid, sizes, operands))
+}
 
-    fn blocked(&self, tile: [u32; 2], thread: [u32; 2]) -> Command {
-        let [across, down] = self.cover(tile[0], tile[1]);
-        let shader = self.finish(self.tile(tile, thread, 1));
-        Command::Launch(self.launch(shader, Grid::Plane(across, down), Access::Read))
-    }
+/// Columns of a projection that are few.
+const NARROW: u64 = 16;
 
-    /// The sums cut along k into `split` parts, which a second launch adds up.
-    fn split(
-        &self,
-        tile: [u32; 2],
-        thread: [u32; 2],
-        split: u32,
-        mut scratch: impl FnMut(Size) -> TensorId,
-    ) -> [Command; 2] {
-        let [m, n, _] = self.sizes;
-        // `in_vectors` has made sure that n depends on no batch, and is a multiple of 4.
-        let columns = n.fixed().unwrap_or(0);
-        let parts = scratch(m.times(columns * u64::from(split)));
-        let [across, down] = self.cover(tile[0], tile[1]);
-        let grid = Grid::Layers(across, down, split);
-        let shader = self.tile(tile, thread, split);
-        // Bias and activation are applied to the sum.
-        let product = self.launch_into(shader, grid, Access::Read, parts, None);
-        let sum = Launch::new(
-            self.finish(shader!("matmul_sum")).with("SPLIT", format!("{split}u")),
-            vec![m.into(), n.into()],
-            Grid::Linear(Count::new(m.times(columns / 4), 64)),
-        )
-        .read(parts)
-        .read(self.operands.bias.unwrap_or(parts))
-        .write(self.operands.c)
-        .write(self.operands.before.unwrap_or(self.nothing));
-        [Command::Launch(product), Command::Launch(sum)]
-    }
+fn gradient_launch(
+    shader: Shader,
+    grid: Grid,
+    [m, n, k]: [Size; 3],
+    operands: GradientOperands,
+) -> Command {
+    let GradientOperands { dy, weight, x, bent, addend, dx, dweight, dbias, accumulate } = operands;
+    let (activation, bent) = bent.unzip();
+    let shader = shader
+        .with("ACTIVATION", format!("{}u", activation.unwrap_or_default().number()))
+        .with("BENT", bent.is_some())
+        .with("ADD", addend.is_some())
+        .with("ACCUMULATE", accumulate);
+    Command::Launch(
+        Launch::new(shader, vec![m.into(), n.into(), k.into()], grid)
+            .read(dy)
+            .read(weight)
+            .read(x)
+            .read(bent.unwrap_or(x))
+            .read(addend.unwrap_or(x))
+            .write(dx)
+            .bind(dweight, changed(accumulate))
+            .bind(dbias, changed(accumulate))
+            .counting([m, n, k.times(Products::Gradients.operations())]),
+    )
+}
+
+/// How a result is bound.
+fn changed(accumulate: bool) -> Access {
+    if accumulate { Access::Update } else { Access::Write }
+}
+
+/// Sets the constants of `shaders/shared/tiles.wgsl`.
+fn tiles(shader: Shader, tile: [u32; 2], thread: [u32; 2], slices: u32) -> Shader {
+    // As deep as every invocation has a block of 4 × 4 to bring, which takes 16 KiB of workgroup
+    // memory at most.
+    let threads = tile[0] / thread[0] * (tile[1] / thread[1]) * slices;
+    let depth = [32, 16, 8].into_iter().find(|depth| (tile[0] + tile[1]) * depth <= 16 * threads);
+    shader
+        .with("ROWS", format!("{}u", tile[0]))
+        .with("COLUMNS", format!("{}u", tile[1]))
+        .with("THREAD_ROWS", format!("{}u", thread[0]))
+        .with("THREAD_COLUMNS", format!("{}u", thread[1]))
+        .with("SLICES", format!("{slices}u"))
+        .with("DEPTH", format!("{}u", depth.unwrap_or(8)))
 }

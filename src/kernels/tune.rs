@@ -1,42 +1,44 @@
 //! Which variant computes which product: measured on the adapter where it was, else a default.
 
-use super::matmul::{Transposition, Variant};
+use super::matmul::{Products, Transposition, Variant};
 use super::{Size, Sizes};
 use crate::gpu::{Abilities, AdapterDescription};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Products that are taken to be alike: of one transposition, sizes that depend on the batch
-/// rounded up to a power of two.
+/// Products that are taken to be alike: of one kind, sizes that depend on the batch rounded up to a
+/// power of two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProductClass {
-    /// How the factors lie.
-    pub transposition: Transposition,
-    /// Rows of the result, columns of the result, length of the sums.
+    /// What is computed, and how the factors lie.
+    pub products: Products,
+    /// Rows of the result, columns of the result, length of the sums; of gradients those of the
+    /// input's.
     pub sizes: [u64; 3],
 }
 
 impl ProductClass {
-    /// The class of a product in a plan for batches up to `largest`.
-    pub fn of(transposition: Transposition, sizes: [Size; 3], largest: &Sizes) -> Self {
+    /// The class of products in a plan for batches up to `largest`.
+    pub fn of(products: Products, sizes: [Size; 3], largest: &Sizes) -> Self {
         let rounded = |size: Size| match size.fixed() {
             Some(size) => size,
             None => size.at(largest).next_power_of_two(),
         };
-        Self { transposition, sizes: sizes.map(rounded) }
+        Self { products, sizes: sizes.map(rounded) }
     }
 }
 
 impl fmt::Display for ProductClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [m, n, k] = self.sizes;
-        let transposition = match self.transposition {
-            Transposition::Nn => "nn",
-            Transposition::Nt => "nt",
-            Transposition::Tn => "tn",
+        let products = match self.products {
+            Products::One(Transposition::Nn) => "nn",
+            Products::One(Transposition::Nt) => "nt",
+            Products::One(Transposition::Tn) => "tn",
+            Products::Gradients => "gradients",
         };
-        write!(f, "{m}x{n}x{k} {transposition}")
+        write!(f, "{m}x{n}x{k} {products}")
     }
 }
 
@@ -81,32 +83,22 @@ impl From<&AdapterDescription> for Tuning {
 }
 
 impl Tuning {
-    /// The variant for a product in a plan for batches up to `largest`.
-    pub fn matmul(
-        &self,
-        transposition: Transposition,
-        sizes: [Size; 3],
-        largest: &Sizes,
-    ) -> Variant {
-        let class = ProductClass::of(transposition, sizes, largest).to_string();
+    /// The variant for products in a plan for batches up to `largest`.
+    pub fn products(&self, products: Products, sizes: [Size; 3], largest: &Sizes) -> Variant {
+        let class = ProductClass::of(products, sizes, largest).to_string();
         let chosen = self.chosen.get(&class).map(|choice| choice.variant);
         // A run that began on another kind of adapter, or a file that somebody edited, may say
         // anything.
-        let candidates = Variant::candidates(self.abilities, transposition, sizes);
+        let candidates = Variant::candidates(self.abilities, products, sizes);
         match chosen.filter(|variant| candidates.contains(variant)) {
             Some(variant) => variant,
-            None => self.default(transposition, sizes, largest),
+            None => self.default(products, sizes, largest),
         }
     }
 
     /// The variant where nothing was measured.
-    pub fn default(
-        &self,
-        transposition: Transposition,
-        sizes: [Size; 3],
-        largest: &Sizes,
-    ) -> Variant {
-        match Variant::default_for(self.abilities, transposition, sizes, largest) {
+    pub fn default(&self, products: Products, sizes: [Size; 3], largest: &Sizes) -> Variant {
+        match Variant::default_for(self.abilities, products, sizes, largest) {
             Variant::STREAMING => self.streaming,
             other => other,
         }

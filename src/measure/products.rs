@@ -2,7 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Program, Role, Session, Step};
-use crate::kernels::matmul::{Activation, Operands, Transposition, Variant, matmul};
+use crate::kernels::matmul::{
+    GradientOperands, Operands, Products, Transposition, Variant, gradients, matmul,
+};
 use crate::kernels::tune::{Choice, ProductClass};
 use crate::kernels::{Scalars, Size, Sizes};
 use crate::random::SplitMix64;
@@ -20,12 +22,19 @@ const TOLERANCE: f64 = 1e-4;
 pub struct ProductBench<'a> {
     session: &'a mut Session,
     class: ProductClass,
-    a: Vec<f32>,
-    b: Vec<f32>,
+    factors: [Vec<f32>; 3],
+}
+
+/// A result, as a product whose elements can be computed again.
+struct Checked<'a> {
+    transposition: Transposition,
+    sizes: [u64; 3],
+    a: &'a [f32],
+    b: &'a [f32],
 }
 
 impl<'a> ProductBench<'a> {
-    /// Uploads factors of these sizes.
+    /// Uploads factors of these sizes: of gradients that of the result, weight and input.
     ///
     /// # Errors
     /// Out of memory, or larger than the device can bind.
@@ -43,13 +52,13 @@ impl<'a> ProductBench<'a> {
         let mut values = |count: u64| -> Vec<f32> {
             (0..count).map(|_| (generator.word() >> 40) as f32 / (1 << 24) as f32 - 0.5).collect()
         };
-        let (a, b) = (values(m * k), values(k * n));
-        for (name, values) in [(A, &a), (B, &b)] {
+        let factors = [values(m * k), values(k * n), values(m * n)];
+        for (name, values) in FACTORS.iter().zip(&factors) {
             // Another class may have left one of another size.
             session.store.remove(name, Role::Weight);
             session.set(name, Role::Weight, &[values.len() as u64], values)?;
         }
-        Ok(Self { session, class, a, b })
+        Ok(Self { session, class, factors })
     }
 
     /// Seconds of one product by this variant: of each submission, of so many products each that
@@ -75,22 +84,49 @@ impl<'a> ProductBench<'a> {
         self.build(variant, repeats, false)
     }
 
-    /// The product `repeats` times over; the result comes back where it is wanted.
-    fn build(&mut self, variant: Variant, repeats: usize, result: bool) -> Result<Program> {
-        let ProductClass { transposition, sizes: [m, n, k] } = self.class;
+    /// The product `repeats` times over; the results come back where they are wanted.
+    fn build(&mut self, variant: Variant, repeats: usize, wanted: bool) -> Result<Program> {
+        let ProductClass { products, sizes } = self.class;
+        let [m, n, k] = sizes;
+        let sizes = sizes.map(Size::from);
         let mut graph = Graph::new();
-        let a = graph.parameter(A, &[m * k]);
-        let b = graph.parameter(B, &[k * n]);
+        let mut factors = FACTORS.iter().zip(&self.factors);
+        let mut factor = || {
+            let (name, values) = factors.next().expect("three factors");
+            graph.parameter(name, &[values.len() as u64])
+        };
+        let (a, b, x) = (factor(), factor(), factor());
         let c = graph.value("c", [Size::from(m), Size::from(n)]);
+        let mut results = vec![c];
+        if products == Products::Gradients {
+            results.push(graph.value("dweight", [Size::from(k), Size::from(n)]));
+            results.push(graph.value("dbias", [Size::from(k)]));
+        }
         for _ in 0..repeats {
-            graph.node("matmul", &[c], move |lowering| {
-                let operands =
-                    Operands { a, b, bias: None, c, before: None, activation: Activation::None };
-                let sizes = [m.into(), n.into(), k.into()];
-                matmul(variant, transposition, sizes, operands, |size| lowering.scratch(size))
+            let made = results.clone();
+            graph.node("matmul", &results, move |lowering| match products {
+                Products::One(transposition) => {
+                    let operands = Operands::product(a, b, c);
+                    let scratch = |size| lowering.scratch(size);
+                    vec![matmul(variant, transposition, sizes, operands, scratch)]
+                }
+                Products::Gradients => {
+                    let operands = GradientOperands {
+                        dy: a,
+                        weight: b,
+                        x,
+                        bent: None,
+                        addend: None,
+                        dx: c,
+                        dweight: made[1],
+                        dbias: made[2],
+                        accumulate: false,
+                    };
+                    gradients(variant, sizes, operands).into_iter().collect()
+                }
             });
         }
-        let outputs = if result { &[c][..] } else { &[] };
+        let outputs = if wanted { &results[..] } else { &[] };
         Program::build(self.session, &graph, Sizes::default(), outputs, 1)
     }
 
@@ -104,23 +140,56 @@ impl<'a> ProductBench<'a> {
         Ok(started.elapsed().as_secs_f64())
     }
 
-    /// Compares elements spread over the result with their sums in float64.
+    /// Compares elements spread over each result with their sums in float64.
     fn check(&mut self, variant: Variant) -> Result<()> {
-        let ProductClass { transposition, sizes: [m, n, k] } = self.class;
+        let ProductClass { products, sizes } = self.class;
+        let [m, n, k] = sizes;
         let mut program = self.build(variant, 1, true)?;
         let pending = program.run(self.session, &nothing())?;
-        let got: Vec<f32> = pending.wait(&self.session.device)?.swap_remove(0);
+        let got: Vec<Vec<f32>> = pending.wait(&self.session.device)?;
+        let [a, b, x] = &self.factors;
+        // A sum of columns is a product with ones.
+        let ones = vec![1.0; m as usize];
+        let checked = |transposition, sizes, a, b| Checked { transposition, sizes, a, b };
+        let results = match products {
+            Products::One(transposition) => vec![checked(transposition, sizes, a, b)],
+            Products::Gradients => vec![
+                checked(Transposition::Nn, sizes, a, b),
+                checked(Transposition::Tn, [k, n, m], a, x),
+                checked(Transposition::Tn, [k, 1, m], a, &ones),
+            ],
+        };
+        for (number, (result, got)) in results.iter().zip(&got).enumerate() {
+            result.check(got).map_err(|(row, column, is, sum)| {
+                Error::device(format!(
+                    "{variant}: element [{row}, {column}] of result {number} of {} is {is}, and \
+                     should be {sum}",
+                    self.class
+                ))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Checked<'_> {
+    /// Compares elements spread over the result with their sums in float64.
+    ///
+    /// # Errors
+    /// Row and column of one that is wrong, what it is and should be.
+    fn check(&self, got: &[f32]) -> std::result::Result<(), (u64, u64, f32, f64)> {
+        let [m, n, k] = self.sizes;
         for number in 0..CHECKED.min(m * n) {
             // Both ends, and steps that are no multiple of a tile.
             let at = number * (m * n - 1) / (CHECKED.min(m * n) - 1).max(1);
             let (row, column) = (at / n, at % n);
             let (mut sum, mut magnitude) = (0.0, 0.0);
             for depth in 0..k {
-                let a = match transposition {
+                let a = match self.transposition {
                     Transposition::Tn => self.a[(depth * m + row) as usize],
                     _ => self.a[(row * k + depth) as usize],
                 };
-                let b = match transposition {
+                let b = match self.transposition {
                     Transposition::Nt => self.b[(column * k + depth) as usize],
                     _ => self.b[(depth * n + column) as usize],
                 };
@@ -128,12 +197,10 @@ impl<'a> ProductBench<'a> {
                 sum += term;
                 magnitude += term.abs();
             }
-            let error = (f64::from(got[at as usize]) - sum).abs();
+            let is = got[at as usize];
+            let error = (f64::from(is) - sum).abs();
             if error.is_nan() || error > TOLERANCE * magnitude.max(f64::MIN_POSITIVE) {
-                return Err(Error::device(format!(
-                    "{variant}: element [{row}, {column}] of {} is {}, and should be {sum}",
-                    self.class, got[at as usize]
-                )));
+                return Err((row, column, is, sum));
             }
         }
         Ok(())
@@ -145,8 +212,7 @@ fn nothing() -> Step<'static> {
     Step { sizes: Sizes::default(), scalars: Scalars::default(), inputs: &[] }
 }
 
-const A: &str = "a (measured)";
-const B: &str = "b (measured)";
+const FACTORS: [&str; 3] = ["a (measured)", "b (measured)", "x (measured)"];
 
 /// The fastest of the candidates for a class. `tried` hears of each: its seconds, or why it is out.
 ///
@@ -162,7 +228,7 @@ pub fn tune(
     let sizes = class.sizes.map(Size::from);
     let mut best: Option<(f64, Variant)> = None;
     let mut bench = ProductBench::new(session, class)?;
-    for variant in Variant::candidates(abilities, class.transposition, sizes) {
+    for variant in Variant::candidates(abilities, class.products, sizes) {
         let seconds = bench
             .seconds(variant, SECONDS_PER_RUN)
             .map(|times| times.into_iter().fold(f64::INFINITY, f64::min));
@@ -174,13 +240,14 @@ pub fn tune(
             best = Some((seconds, variant));
         }
     }
-    for name in [A, B] {
+    for name in FACTORS {
         session.store.remove(name, Role::Weight);
     }
     let (seconds, variant) = best.ok_or_else(|| {
         Error::device(format!("{class}: no variant of the product works on this adapter"))
     })?;
-    Ok(Choice { variant, gflops: 2.0 * (m * n * k) as f64 / seconds / 1e9 })
+    let operations = class.products.operations() * m * n * k;
+    Ok(Choice { variant, gflops: operations as f64 / seconds / 1e9 })
 }
 
 /// Long enough that the cost of a submission vanishes, short enough for many candidates.

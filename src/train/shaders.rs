@@ -6,9 +6,11 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::Abilities;
 use crate::graph::{Graph, Pass, Plan};
-use crate::kernels::matmul::{Activation, Operands, Transposition, Variant, matmul};
+use crate::kernels::matmul::{
+    Activation, GradientOperands, Operands, Products, Transposition, Variant, gradients, matmul,
+};
 use crate::kernels::tune::Tuning;
-use crate::kernels::{Command, Launch, Size, Sizes, TensorId};
+use crate::kernels::{Command, Launch, Size, Sizes, TensorId, pointwise};
 use crate::model::{Config, Inputs, Weights, network};
 use crate::sparsity::Policy;
 use serde_json::{Map, Value, json};
@@ -147,24 +149,50 @@ impl Shaders {
         Ok(())
     }
 
-    /// Adds what the tuner may choose for a product.
+    /// Adds what the tuner may choose for products, with every end that they may have.
     fn add_products(&mut self) {
         let sizes = [132u32, 68, 36].map(Size::from);
-        for transposition in [Transposition::Nn, Transposition::Nt, Transposition::Tn] {
-            for abilities in ADAPTERS {
-                for variant in Variant::candidates(abilities, transposition, sizes) {
-                    for activation in [Activation::None, Activation::Gelu, Activation::Relu] {
-                        let [a, b, c, bias, before] = [0, 1, 2, 3, 4].map(TensorId);
-                        let keeps = activation != Activation::None;
-                        let (bias, before) = (keeps.then_some(bias), keeps.then_some(before));
-                        let operands = Operands { a, b, bias, c, before, activation };
-                        let commands =
-                            matmul(variant, transposition, sizes, operands, |_| TensorId(5));
-                        self.add(commands.into_iter(), "a product that was tuned");
-                    }
+        let [a, b, bias, before, bent, addend, c] = [0, 1, 2, 3, 4, 5, 6].map(TensorId);
+        let product = Operands::product(a, b, c);
+        let ends = [Activation::None, Activation::Gelu, Activation::Relu].map(|activation| {
+            let keeps = activation != Activation::None;
+            let (bias, before) = (keeps.then_some(bias), keeps.then_some(before));
+            Operands { bias, activation, before, ..product }
+        });
+        let ends = ends.into_iter().chain([Activation::Gelu, Activation::Relu].map(|activation| {
+            Operands { activation, bent: Some(bent), addend: Some(addend), ..product }
+        }));
+        let ends: Vec<Operands> = ends.chain([Operands { accumulate: true, ..product }]).collect();
+        for abilities in ADAPTERS {
+            for transposition in [Transposition::Nn, Transposition::Nt, Transposition::Tn] {
+                let products = Products::One(transposition);
+                for variant in Variant::candidates(abilities, products, sizes) {
+                    let command =
+                        |end: &Operands| matmul(variant, transposition, sizes, *end, |_| c);
+                    self.add(ends.iter().map(command), "a product that was tuned");
                 }
             }
+            for variant in Variant::candidates(abilities, Products::Gradients, sizes) {
+                let commands = [(None, false), (Some((Activation::Gelu, bent)), true)];
+                let commands = commands.into_iter().filter_map(|(bent, accumulate)| {
+                    let operands = GradientOperands {
+                        dy: a,
+                        weight: b,
+                        x: bias,
+                        bent,
+                        addend: bent.map(|_| addend),
+                        dx: c,
+                        dweight: before,
+                        dbias: TensorId(7),
+                        accumulate,
+                    };
+                    gradients(variant, sizes, operands)
+                });
+                self.add(commands, "gradients that were tuned");
+            }
         }
+        // Of no model here: their gradients meet in products.
+        self.add([pointwise::add(sizes[0], a, b, c)].into_iter(), "gradients that meet elsewhere");
     }
 
     fn add(&mut self, commands: impl Iterator<Item = Command>, used: &str) {

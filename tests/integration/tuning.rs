@@ -2,7 +2,7 @@
 
 use crisp::gpu::{Abilities, AdapterDescription, Device};
 use crisp::graph::Session;
-use crisp::kernels::matmul::{Transposition, Variant};
+use crisp::kernels::matmul::{Products, Transposition, Variant};
 use crisp::kernels::tune::{Choice, ProductClass, Tuning};
 use crisp::kernels::{Size, Sizes, Symbol};
 use crisp::measure::{load_tuning, save_tuning, tune};
@@ -20,10 +20,14 @@ fn choice() -> Choice {
 #[test]
 fn the_tuner_finds_a_variant_that_works_and_tries_them_all() {
     let mut session = session();
-    for transposition in [Transposition::Nn, Transposition::Nt, Transposition::Tn] {
+    let one = [Transposition::Nn, Transposition::Nt, Transposition::Tn].map(Products::One);
+    for products in one.into_iter().chain([Products::Gradients]) {
         for target in [Abilities::CPU, Abilities::GPU] {
+            if products == Products::Gradients && target == Abilities::CPU {
+                continue; // They are computed one by one there.
+            }
             session.tuning = target.into();
-            let class = ProductClass { transposition, sizes: SIZES };
+            let class = ProductClass { products, sizes: SIZES };
             let mut tried = Vec::new();
             let before = session.device.allocated_bytes();
             let choice = tune(&mut session, class, |variant, seconds| {
@@ -31,7 +35,7 @@ fn the_tuner_finds_a_variant_that_works_and_tries_them_all() {
                 tried.push(variant);
             })
             .unwrap();
-            let candidates = Variant::candidates(target, transposition, SIZES.map(Size::from));
+            let candidates = Variant::candidates(target, products, SIZES.map(Size::from));
             assert_eq!(tried, candidates);
             assert!(tried.contains(&choice.variant) && choice.gflops > 0.0, "{choice:?}");
             assert_eq!(session.device.allocated_bytes(), before, "memory is given back");
@@ -47,7 +51,7 @@ fn choices_are_kept_by_adapter_and_a_damaged_store_is_as_good_as_none() {
     let other = AdapterDescription { driver_version: "another".into(), ..adapter.clone() };
     let mut tuning = load_tuning(&path, &adapter);
     assert!(tuning.chosen.is_empty());
-    let class = ProductClass { transposition: Transposition::Tn, sizes: [768, 768, 512] };
+    let class = ProductClass { products: Products::Gradients, sizes: [512, 768, 768] };
     tuning.chosen.insert(class.to_string(), choice());
     save_tuning(&tuning, &path, &adapter).unwrap();
     let nothing = load_tuning(&path, &other);
@@ -65,32 +69,44 @@ fn choices_are_kept_by_adapter_and_a_damaged_store_is_as_good_as_none() {
 #[test]
 fn a_variant_that_is_no_candidate_is_not_taken() {
     let sizes = [8u32, 8, 8].map(Size::from);
-    let class = ProductClass { transposition: Transposition::Nn, sizes: [8, 8, 8] };
+    let products = Products::One(Transposition::Nn);
+    let class = ProductClass { products, sizes: [8, 8, 8] };
     for (target, variant) in [
-        (Abilities::CPU, Variant::Blocked { tile: [64, 64], thread: [4, 4], split: 1 }),
+        (Abilities::CPU, Variant::Blocked { tile: [64, 64], thread: [4, 4], slices: 1 }),
         (Abilities::CPU, Variant::Streaming { rows: 0, quads: 3 }),
         (Abilities::GPU, Variant::Streaming { rows: 16, quads: 2 }),
-        (Abilities::GPU, Variant::Blocked { tile: [64, 64], thread: [0, 4], split: 1 }),
+        (Abilities::GPU, Variant::Blocked { tile: [64, 64], thread: [0, 4], slices: 1 }),
     ] {
         let mut tuning = Tuning::from(target);
         tuning.chosen.insert(class.to_string(), Choice { variant, gflops: 1e6 });
-        let taken = tuning.matmul(class.transposition, sizes, &Sizes::default());
-        assert_eq!(taken, tuning.default(class.transposition, sizes, &Sizes::default()));
+        let taken = tuning.products(products, sizes, &Sizes::default());
+        assert_eq!(taken, tuning.default(products, sizes, &Sizes::default()));
     }
 }
 
 #[test]
 fn a_choice_counts_for_batches_of_its_class_only() {
     let mut tuning = Tuning::from(Abilities::CPU);
-    let class = ProductClass { transposition: Transposition::Nt, sizes: [512, 768, 3072] };
+    let products = Products::One(Transposition::Nt);
+    let class = ProductClass { products, sizes: [512, 768, 3072] };
     tuning.chosen.insert(class.to_string(), choice());
     let sizes = [Symbol::Tokens.into(), Size::from(768u32), Size::from(3072u32)];
     let variant = |tokens| {
         let largest = Sizes { tokens, ..Sizes::default() };
-        tuning.matmul(Transposition::Nt, sizes, &largest)
+        tuning.products(products, sizes, &largest)
     };
     assert_eq!(variant(257), Variant::Tiled);
     assert_eq!(variant(512), Variant::Tiled);
     assert_ne!(variant(256), Variant::Tiled);
     assert_ne!(variant(513), Variant::Tiled);
+}
+
+/// What an older version has recorded is read, and no candidate any more.
+#[test]
+fn a_choice_of_an_older_version_is_the_default() {
+    let old = r#"{"variant":{"blocked":{"tile":[64,64],"thread":[4,4],"split":2}},"gflops":1.0}"#;
+    let choice: Choice = serde_json::from_str(old).unwrap();
+    let sizes = [8u32, 8, 8].map(Size::from);
+    let products = Products::One(Transposition::Nn);
+    assert!(!Variant::candidates(Abilities::GPU, products, sizes).contains(&choice.variant));
 }

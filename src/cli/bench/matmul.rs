@@ -2,7 +2,7 @@
 
 use crate::cli::{Common, open, print, print_json};
 use crate::error::{Error, Result};
-use crate::kernels::matmul::Transposition;
+use crate::kernels::matmul::{Products, Transposition};
 use crate::kernels::tune::ProductClass;
 use crate::kernels::{Size, Sizes};
 use crate::measure::ProductBench;
@@ -43,15 +43,14 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     if [m, n, k].iter().any(|size| *size == 0 || *size > 1 << 20) {
         return Err(Error::usage(format!("--m {m} --n {n} --k {k}: each is 1 to 1,048,576")));
     }
-    let transposition = match arguments.transpose.as_str() {
+    let products = Products::One(match arguments.transpose.as_str() {
         "nn" => Transposition::Nn,
         "nt" => Transposition::Nt,
         _ => Transposition::Tn,
-    };
+    });
     let mut session = open(common)?;
-    let class = ProductClass { transposition, sizes: [m, n, k] };
-    let variant =
-        session.tuning.matmul(transposition, class.sizes.map(Size::from), &Sizes::default());
+    let class = ProductClass { products, sizes: [m, n, k] };
+    let variant = session.tuning.products(products, class.sizes.map(Size::from), &Sizes::default());
     let mut bench = ProductBench::new(&mut session, class)?;
     let seconds = median(bench.seconds(variant, SECONDS_PER_RUN)?);
     let report = Report {

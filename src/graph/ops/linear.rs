@@ -1,11 +1,12 @@
 //! A projection with bias and activation.
 
 use super::Affine;
+use super::pointwise::add;
 use crate::error::Result;
-use crate::graph::{Graph, Pass};
+use crate::graph::{Graph, Lowering, Pass};
 use crate::kernels::column_sum::column_sum;
-use crate::kernels::matmul::{self, Activation, Operands, Transposition};
-use crate::kernels::{Size, TensorId, pointwise};
+use crate::kernels::matmul::{self, Activation, GradientOperands, Operands, Transposition};
+use crate::kernels::{Command, Size, TensorId, pointwise};
 
 /// `activation(x·weightᵀ + bias)`: `x [rows, in]`, `weight [out, in]`, `bias [out]`, result
 /// `[rows, out]`. In training what the gradient needs is kept.
@@ -29,47 +30,88 @@ pub fn linear(
         .then(|| graph.value(&format!("{name} (before activation)"), [rows, out]));
     let outputs: Vec<TensorId> = [y].into_iter().chain(before).collect();
     graph.node("linear", &outputs, move |lowering| {
-        let operands = Operands { a: x, b: weight, bias: Some(bias), c: y, before, activation };
-        product(lowering, Transposition::Nt, [rows, out, inputs.into()], operands)
+        let product = Operands::product(x, weight, y);
+        let operands = Operands { bias: Some(bias), activation, before, ..product };
+        vec![product_of(lowering, Transposition::Nt, [rows, out, inputs.into()], operands)]
     });
+    if let Some(before) = before {
+        graph.activated(y, activation, before);
+    }
     graph.gradient(move |graph, dy| {
-        let Some(mut dy) = dy[0] else { return Ok(vec![]) };
-        if let Some(before) = before {
-            let count = graph.shape(dy).elements();
-            let dbefore = graph.value(&format!("d {name} (before activation)"), [rows, out]);
-            graph.node("activation gradient", &[dbefore], move |_| {
-                vec![pointwise::activation_backward(activation, count, before, dy, dbefore)]
-            });
-            dy = dbefore;
-        }
-        let plain =
-            |a, b, c| Operands { a, b, bias: None, c, before: None, activation: Activation::None };
+        // What reaches the values before the activation: through it, and from products that have
+        // taken its slope into account.
+        let through = match (dy[0], before) {
+            (Some(dy), Some(before)) => Some(activation_gradient(graph, activation, before, dy)),
+            (dy, _) => dy,
+        };
+        let dy = match (through, dy.get(1).copied().flatten()) {
+            (Some(through), Some(at_once)) => add(graph, through, at_once)?,
+            (through, at_once) => match through.or(at_once) {
+                Some(dy) => dy,
+                None => return Ok(vec![]),
+            },
+        };
+        let bent = graph.activation_of(x);
+        let input = bent.map_or(x, |(_, before)| before);
         let dx = graph.value(&format!("d input of {name}"), [rows, inputs.into()]);
-        graph.node("input gradient", &[dx], move |lowering| {
-            let sizes = [rows, inputs.into(), out];
-            product(lowering, Transposition::Nn, sizes, plain(dy, weight, dx))
+        let (dweight, accumulate) = graph.added_gradient_of(weight);
+        let (dbias, _) = graph.added_gradient_of(bias);
+        let addend = graph.take_gradient(input);
+        let operands =
+            GradientOperands { dy, weight, x, bent, addend, dx, dweight, dbias, accumulate };
+        graph.node("linear gradient", &[dx, dweight, dbias], move |lowering| {
+            gradients(lowering, [rows, inputs.into(), out], operands)
         });
-        let dweight = graph.gradient_of(weight);
-        graph.node("weight gradient", &[dweight], move |lowering| {
-            let sizes = [out, inputs.into(), rows];
-            product(lowering, Transposition::Tn, sizes, plain(dy, x, dweight))
-        });
-        let dbias = graph.gradient_of(bias);
-        let columns = out.factor as u32;
-        graph.node("bias gradient", &[dbias], move |lowering| {
-            vec![column_sum(lowering.abilities(), rows, columns, dy, dbias)]
-        });
-        Ok(vec![(x, dx), (weight, dweight), (bias, dbias)])
+        Ok(vec![(input, dx), (weight, dweight), (bias, dbias)])
     });
     Ok(y)
 }
 
-fn product(
-    lowering: &mut crate::graph::Lowering,
+/// The gradient of what an activation is applied to.
+fn activation_gradient(
+    graph: &mut Graph,
+    activation: Activation,
+    before: TensorId,
+    dy: TensorId,
+) -> TensorId {
+    let shape = graph.shape(before).clone();
+    let count = shape.elements();
+    let dbefore = graph.value(&format!("d {}", graph.name(before)), shape);
+    graph.node("activation gradient", &[dbefore], move |_| {
+        vec![pointwise::activation_backward(activation, count, before, dy, dbefore)]
+    });
+    dbefore
+}
+
+/// The gradients of input, weight and bias, of sizes rows, inputs and out: in one launch, or in
+/// one each where the device has no kernel for all.
+fn gradients(
+    lowering: &mut Lowering,
+    [rows, inputs, out]: [Size; 3],
+    operands: GradientOperands,
+) -> Vec<Command> {
+    let sizes = [rows, inputs, out];
+    let variant = lowering.gradients(sizes);
+    let grouped = variant.and_then(|variant| matmul::gradients(variant, sizes, operands));
+    if let Some(command) = grouped.or_else(|| matmul::narrow_gradients(sizes, operands)) {
+        return vec![command];
+    }
+    let (of_input, of_weight) = (operands.of_input(), operands.of_weight());
+    let GradientOperands { dy, dbias, accumulate, .. } = operands;
+    let columns = out.factor as u32;
+    vec![
+        product_of(lowering, Transposition::Nn, sizes, of_input),
+        product_of(lowering, Transposition::Tn, [out, inputs, rows], of_weight),
+        column_sum(lowering.abilities(), rows, columns, dy, dbias, accumulate),
+    ]
+}
+
+fn product_of(
+    lowering: &mut Lowering,
     transposition: Transposition,
     sizes: [Size; 3],
     operands: Operands,
-) -> Vec<crate::kernels::Command> {
+) -> Command {
     let variant = lowering.product(transposition, sizes);
     matmul::matmul(variant, transposition, sizes, operands, |size| lowering.scratch(size))
 }

@@ -20,11 +20,22 @@ fn column_sums_of_every_shape() {
         let x = trial.floats("x", [tokens(), width], &values);
         let y = trial.graph.value("y", [width]);
         trial.graph.node("column sum", &[y], move |lowering| {
-            vec![column_sum(lowering.abilities(), tokens(), columns as u32, x, y)]
+            vec![column_sum(lowering.abilities(), tokens(), columns as u32, x, y, false)]
+        });
+        // The same once more, added to what is there.
+        let twice = trial.graph.value("twice", [width]);
+        trial.graph.node("column sum", &[twice], move |lowering| {
+            let sum = |accumulate| {
+                column_sum(lowering.abilities(), tokens(), columns as u32, x, twice, accumulate)
+            };
+            vec![sum(false), sum(true)]
         });
         for target in TARGETS {
-            let got = trial.run(&mut session, target, &[y]);
-            close(&format!("column sum {target:?} {count} {columns}"), &got[0], &want, POINTWISE);
+            let got = trial.run(&mut session, target, &[y, twice]);
+            let what = format!("column sum {target:?} {count} {columns}");
+            close(&what, &got[0], &want, POINTWISE);
+            let doubled: Vec<f32> = got[0].iter().map(|sum| 2.0 * sum).collect();
+            assert_eq!(bits(&got[1]), bits(&doubled), "{what}: added to itself");
         }
     }
 }

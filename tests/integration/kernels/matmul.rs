@@ -1,12 +1,16 @@
-//! Products in three transpositions, with bias and activation; the linear op and its gradient.
+//! Products in three transpositions, with what may follow them; the gradients of a projection; the
+//! linear op and its gradient.
 
 use super::reference::{check_gradient, dot, normal_density, normal_distribution};
 use crate::support::trial::*;
 use crisp::gpu::Abilities;
-use crisp::graph::Pass;
 use crisp::graph::ops::{self, Affine};
-use crisp::kernels::matmul::{self, Activation, Operands, Transposition, Variant};
-use crisp::kernels::{Command, Size, Sizes};
+use crisp::graph::{Graph, Pass, Seed, gradients};
+use crisp::kernels::matmul::{
+    self, Activation, GradientOperands, Operands, Products, Transposition, Variant,
+};
+use crisp::kernels::pointwise::Dropout;
+use crisp::kernels::{Command, Size, Sizes, TensorId};
 use std::collections::HashSet;
 
 const TRANSPOSITIONS: [Transposition; 3] =
@@ -55,15 +59,41 @@ fn check_product(
     session: &mut crisp::graph::Session,
     transposition: Transposition,
     sizes: [usize; 3],
-    biased: bool,
-    activation: Activation,
+    end: End,
 ) -> [Variant; 2] {
     TARGETS.map(|target| {
         let [m, n, k] = sizes.map(|size| Size::from(size as u64));
-        let variant = Variant::default_for(target, transposition, [m, n, k], &Sizes::default());
-        check_variant(session, transposition, sizes, biased, activation, variant);
+        let products = Products::One(transposition);
+        let variant = Variant::default_for(target, products, [m, n, k], &Sizes::default());
+        check_variant(session, transposition, sizes, end, variant);
         variant
     })
+}
+
+/// What becomes of the sums of a product.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum End {
+    /// An activation.
+    Plain(Activation),
+    /// A bias, then an activation.
+    Biased(Activation),
+    /// The slope of an activation at values of their own, and a tensor is added.
+    Bent(Activation),
+    /// Added to what is there.
+    Accumulated,
+}
+
+/// Poisoned behind its end: what lies there must not be read.
+fn poisoned(trial: &mut Trial, name: &str, values: &[f32]) -> TensorId {
+    let shape = [Size::from((values.len() + BEHIND) as u64)];
+    trial.floats(name, shape, &[values, &[f32::NAN; BEHIND]].concat())
+}
+
+/// Compares a result with its reference, and what lies behind it with zeros.
+fn close_and_zero_behind(what: &str, got: &[f32], want: &[f64]) {
+    let (got, behind) = got.split_at(want.len());
+    close(what, got, want, PRODUCT);
+    assert!(behind.iter().all(|value| *value == 0.0), "{what}: writes behind its end");
 }
 
 /// Runs one product by a variant and compares.
@@ -71,8 +101,7 @@ fn check_variant(
     session: &mut crisp::graph::Session,
     transposition: Transposition,
     sizes: [usize; 3],
-    biased: bool,
-    activation: Activation,
+    end: End,
     variant: Variant,
 ) {
     let [m, n, k] = sizes;
@@ -80,43 +109,62 @@ fn check_variant(
     let a_values = random.outliers(m * k, 100.0);
     let b_values = random.outliers(k * n, 100.0);
     let bias_values = random.outliers(n, 100.0);
+    let bent_values = random.outliers(m * n, 100.0);
+    let addend_values = random.outliers(m * n, 100.0);
     let mut before = product(transposition, sizes, &wide(&a_values), &wide(&b_values));
-    if biased {
+    if matches!(end, End::Biased(_)) {
         for (at, value) in before.iter_mut().enumerate() {
             *value += f64::from(bias_values[at % n]);
         }
     }
-    let after: Vec<f64> = before.iter().map(|value| activate(activation, *value)).collect();
+    let after = |(at, sum): (usize, &f64)| match end {
+        End::Plain(activation) | End::Biased(activation) => activate(activation, *sum),
+        End::Bent(activation) => {
+            let slope = slope(activation, f64::from(bent_values[at]));
+            sum * slope + f64::from(addend_values[at])
+        }
+        End::Accumulated => 2.0 * sum,
+    };
+    let after: Vec<f64> = before.iter().enumerate().map(after).collect();
 
-    // What lies behind the operands must not be read, what lies behind the result not written.
-    let poisoned = |values: &[f32]| [values, &[f32::NAN; BEHIND]].concat();
     let and_behind = |size: usize| [Size::from((size + BEHIND) as u64)];
     let mut trial = Trial::new(rows(1));
-    let a = trial.floats("a", and_behind(m * k), &poisoned(&a_values));
-    let b = trial.floats("b", and_behind(k * n), &poisoned(&b_values));
-    let bias = trial.floats("bias", and_behind(n), &poisoned(&bias_values));
+    let a = poisoned(&mut trial, "a", &a_values);
+    let b = poisoned(&mut trial, "b", &b_values);
+    let bias = poisoned(&mut trial, "bias", &bias_values);
+    let bent = poisoned(&mut trial, "bent", &bent_values);
+    let addend = poisoned(&mut trial, "addend", &addend_values);
     let c = trial.graph.value("c", and_behind(m * n));
-    let kept =
-        (activation != Activation::None).then(|| trial.graph.value("before", and_behind(m * n)));
+    let operands = Operands::product(a, b, c);
+    let (operands, bends) = match end {
+        End::Plain(activation) => (Operands { activation, ..operands }, activation),
+        End::Biased(activation) => {
+            (Operands { bias: Some(bias), activation, ..operands }, activation)
+        }
+        End::Bent(activation) => {
+            let (bent, addend) = (Some(bent), Some(addend));
+            (Operands { activation, bent, addend, ..operands }, Activation::None)
+        }
+        // Twice the product: from zeros, and from itself.
+        End::Accumulated => (Operands { accumulate: true, ..operands }, Activation::None),
+    };
+    let kept = (bends != Activation::None).then(|| trial.graph.value("before", and_behind(m * n)));
     let outputs: Vec<_> = [c].into_iter().chain(kept).collect();
     let cleared = outputs.clone();
     trial.graph.node("product", &outputs, move |lowering| {
-        let bias = biased.then_some(bias);
-        let operands = Operands { a, b, bias, c, before: kept, activation };
+        let operands = Operands { before: kept, ..operands };
         let sizes = [m, n, k].map(|size| Size::from(size as u64));
         let product =
             matmul::matmul(variant, transposition, sizes, operands, |size| lowering.scratch(size));
-        cleared.iter().map(|tensor| Command::Clear(*tensor)).chain(product).collect()
+        let times = if end == End::Accumulated { 2 } else { 1 };
+        let cleared = cleared.iter().map(|tensor| Command::Clear(*tensor));
+        cleared.chain(std::iter::repeat_n(product, times)).collect()
     });
-    let what = format!("{variant} {transposition:?} {sizes:?} {activation:?} bias {biased}");
-    for (index, got) in trial.run(session, Abilities::GPU, &outputs).into_iter().enumerate() {
-        let (what, want) = match index {
-            0 => (what.clone(), &after),
-            _ => (format!("{what}: before the activation"), &before),
-        };
-        let (got, behind) = got.split_at(m * n);
-        close(&what, got, want, PRODUCT);
-        assert!(behind.iter().all(|value| *value == 0.0), "{what}: writes behind its end");
+    let what = format!("{variant} {transposition:?} {sizes:?} {end:?}");
+    let got = trial.run(session, Abilities::GPU, &outputs);
+    close_and_zero_behind(&what, &got[0], &after);
+    if kept.is_some() {
+        close_and_zero_behind(&format!("{what}: before the activation"), &got[1], &before);
     }
 }
 
@@ -127,27 +175,106 @@ fn every_variant_is_right() {
     for transposition in TRANSPOSITIONS {
         for target in TARGETS {
             let whole = [4, 4, 4].map(|size| Size::from(size as u64));
-            let mut splits_seen = 0;
-            for variant in Variant::candidates(target, transposition, whole) {
-                // Parts are cut in the same way whatever the tile.
-                if let Variant::Blocked { split: 2.., tile, .. } = variant {
-                    splits_seen += 1;
-                    if tile != [64, 64] {
-                        continue;
-                    }
-                }
-                for (sizes, biased, activation) in [
-                    ([132, 68, 36], true, Activation::Gelu),
-                    ([1, 4, 4], false, Activation::None),
-                    ([68, 132, 260], false, Activation::None),
+            for variant in Variant::candidates(target, Products::One(transposition), whole) {
+                // What a training step does with products of this transposition.
+                let end = match transposition {
+                    Transposition::Nn => End::Bent(Activation::Gelu),
+                    Transposition::Nt => End::Biased(Activation::Gelu),
+                    Transposition::Tn => End::Accumulated,
+                };
+                for (sizes, end) in [
+                    ([132, 68, 36], end),
+                    ([1, 4, 4], end),
+                    ([68, 132, 260], End::Plain(Activation::None)),
                     // Odd sizes fall back to the variant that takes any.
-                    ([7, 5, 3], true, Activation::Relu),
+                    ([7, 5, 3], end),
                 ] {
-                    check_variant(&mut session, transposition, sizes, biased, activation, variant);
+                    check_variant(&mut session, transposition, sizes, end, variant);
                 }
             }
-            assert_eq!(splits_seen > 0, target == Abilities::GPU);
         }
+    }
+}
+
+/// dx = dy·W (times a slope, and something added), dW = dyᵀ·x, dbias = Σ_rows dy: all in one launch,
+/// the latter two twice, where they are added to what is there. Twice the same bits.
+fn check_gradients(
+    session: &mut crisp::graph::Session,
+    what: &str,
+    [rows, inputs, out]: [usize; 3],
+    (curved, accumulate): (bool, bool),
+    launch: impl Fn([Size; 3], GradientOperands) -> Option<Command> + 'static,
+) {
+    let mut random = Random((rows + inputs + out) as u64);
+    let dy = random.outliers(rows * out, 100.0);
+    let weight = random.outliers(out * inputs, 100.0);
+    let [x, bent, addend] = [0; 3].map(|_| random.outliers(rows * inputs, 100.0));
+    let mut dx = product(Transposition::Nn, [rows, inputs, out], &wide(&dy), &wide(&weight));
+    if curved {
+        for ((dx, bent), addend) in dx.iter_mut().zip(&bent).zip(&addend) {
+            *dx = *dx * slope(Activation::Gelu, f64::from(*bent)) + f64::from(*addend);
+        }
+    }
+    let times = if accumulate { 2 } else { 1 };
+    let dweight = product(Transposition::Tn, [out, inputs, rows], &wide(&dy), &wide(&x));
+    let dbias = product(Transposition::Tn, [out, 1, rows], &wide(&dy), &vec![1.0; rows]);
+    let [dweight, dbias] = [dweight, dbias]
+        .map(|sums| sums.into_iter().map(|sum| sum * f64::from(times)).collect::<Vec<_>>());
+
+    let mut trial = Trial::new(crate::support::trial::rows(1));
+    let and_behind = |size: usize| [Size::from((size + BEHIND) as u64)];
+    let results = [("dx", &dx), ("dweight", &dweight), ("dbias", &dbias)]
+        .map(|(name, want)| trial.graph.value(name, and_behind(want.len())));
+    let mut input = |name, values| poisoned(&mut trial, name, values);
+    let operands = GradientOperands {
+        dy: input("dy", &dy),
+        weight: input("weight", &weight),
+        x: input("x", &x),
+        bent: Some((Activation::Gelu, input("bent", &bent))).filter(|_| curved),
+        addend: Some(input("addend", &addend)).filter(|_| curved),
+        dx: results[0],
+        dweight: results[1],
+        dbias: results[2],
+        accumulate,
+    };
+    trial.graph.node("gradients", &results, move |_| {
+        let sizes = [rows, inputs, out].map(|size| Size::from(size as u64));
+        let command = launch(sizes, operands).expect("one launch");
+        let cleared = results.iter().map(|tensor| Command::Clear(*tensor));
+        cleared.chain(std::iter::repeat_n(command, times as usize)).collect()
+    });
+    let what = format!("{what}: gradients of {rows} {inputs} {out}");
+    let got = trial.run(session, Abilities::GPU, &results);
+    close_and_zero_behind(&format!("{what}: dx"), &got[0], &dx);
+    close_and_zero_behind(&format!("{what}: dweight"), &got[1], &dweight);
+    close_and_zero_behind(&format!("{what}: dbias"), &got[2], &dbias);
+    let again = trial.run(session, Abilities::GPU, &results);
+    for (got, again) in got.iter().zip(&again) {
+        assert_eq!(bits(got), bits(again), "{what}: twice");
+    }
+}
+
+#[test]
+fn gradients_in_one_launch() {
+    let mut session = session();
+    let whole = [4, 4, 4].map(|size| Size::from(size as u64));
+    let variants = Variant::candidates(Abilities::GPU, Products::Gradients, whole);
+    assert!(variants.len() > 5);
+    assert!(Variant::candidates(Abilities::CPU, Products::Gradients, whole).is_empty());
+    for variant in variants {
+        // More rows than columns, and fewer: either half may come first.
+        for (sizes, ends) in [
+            ([141, 68, 36], (true, false)),
+            ([37, 132, 260], (false, true)),
+            ([1, 4, 4], (false, true)),
+            ([7, 64, 128], (true, false)),
+        ] {
+            let launch = move |sizes, operands| matmul::gradients(variant, sizes, operands);
+            check_gradients(&mut session, &variant.to_string(), sizes, ends, launch);
+        }
+    }
+    for (sizes, ends) in [([141, 67, 3], (true, false)), ([1, 1, 1], (false, true))] {
+        check_gradients(&mut session, "narrow", sizes, ends, matmul::narrow_gradients);
     }
 }
 
@@ -172,7 +299,12 @@ fn products_of_every_shape() {
             [768, 96, 57],
             [2, 768, 130],
         ] {
-            seen.extend(check_product(&mut session, transposition, sizes, false, Activation::None));
+            seen.extend(check_product(
+                &mut session,
+                transposition,
+                sizes,
+                End::Plain(Activation::None),
+            ));
         }
         let kinds = seen.iter().map(std::mem::discriminant).collect::<HashSet<_>>();
         assert_eq!(kinds.len(), 3, "{transposition:?} has run {seen:?} only");
@@ -180,7 +312,7 @@ fn products_of_every_shape() {
 }
 
 #[test]
-fn products_with_bias_and_activation() {
+fn products_and_what_becomes_of_them() {
     let mut session = session();
     for transposition in TRANSPOSITIONS {
         for activation in ACTIVATIONS {
@@ -188,7 +320,10 @@ fn products_with_bias_and_activation() {
             for (sizes, biased) in
                 [([20, 100, 68], true), ([68, 36, 20], false), ([7, 66, 5], true)]
             {
-                seen.extend(check_product(&mut session, transposition, sizes, biased, activation));
+                let end = if biased { End::Biased(activation) } else { End::Plain(activation) };
+                seen.extend(check_product(&mut session, transposition, sizes, end));
+                check_product(&mut session, transposition, sizes, End::Bent(activation));
+                check_product(&mut session, transposition, sizes, End::Accumulated);
             }
             let kinds = seen.iter().map(std::mem::discriminant).collect::<HashSet<_>>();
             assert_eq!(kinds.len(), 3, "{transposition:?} has run {seen:?} only");
@@ -201,11 +336,11 @@ fn products_with_bias_and_activation() {
 fn where_vectors_fit_cpu_adapters_stream_and_gpus_block() {
     let mut session = session();
     let mut choice = |transposition, sizes| {
-        check_product(&mut session, transposition, sizes, false, Activation::None)
+        check_product(&mut session, transposition, sizes, End::Plain(Activation::None))
     };
     let streaming = Variant::STREAMING;
     let (blocked, tiled) =
-        (Variant::Blocked { tile: [64, 64], thread: [4, 4], split: 1 }, Variant::Tiled);
+        (Variant::Blocked { tile: [32, 32], thread: [4, 4], slices: 4 }, Variant::Tiled);
     for transposition in TRANSPOSITIONS {
         assert_eq!(choice(transposition, [8, 8, 8]), [streaming, blocked]);
         assert_eq!(choice(transposition, [8, 6, 8]), [tiled, tiled]);
@@ -218,6 +353,7 @@ fn where_vectors_fit_cpu_adapters_stream_and_gpus_block() {
 }
 
 /// y = f(x Wᵀ + b), and with dz = dy · f'(z): dx = dz W, dW = dzᵀ x, db = Σ_rows dz.
+#[derive(Clone, Copy)]
 struct Linear {
     rows: usize,
     inputs: usize,
@@ -256,9 +392,16 @@ impl Linear {
 fn linear_and_its_gradient() {
     let mut session = session();
     let mut random = Random(1);
-    for (count, inputs, out) in
-        [(1, 1, 1), (7, 5, 3), (65, 20, 12), (9, 64, 2), (1, 2, 64), (139, 36, 100), (57, 768, 768)]
-    {
+    for (count, inputs, out) in [
+        (1, 1, 1),
+        (7, 5, 3),
+        (65, 20, 12),
+        (9, 64, 2),
+        (1, 2, 64),
+        (21, 34, 18),
+        (139, 36, 100),
+        (57, 768, 768),
+    ] {
         for activation in ACTIVATIONS {
             if count == 57 && activation != Activation::Gelu {
                 continue;
@@ -297,6 +440,147 @@ fn linear_and_its_gradient() {
                     close(&format!("{what}: {name}"), got, want, PRODUCT);
                 }
                 assert_eq!(bits(&got[0]), bits(&got[4]), "{what}: with and without training");
+            }
+        }
+    }
+}
+
+/// Two layers and a third that reads the same input: gradients of activations are taken and sums of
+/// gradients made where the products end, so that no launch does only that.
+#[test]
+fn gradients_of_layers_meet_in_their_products() {
+    let mut session = session();
+    let mut random = Random(3);
+    for [count, inputs, inner, out] in [[37, 36, 68, 12], [5, 7, 6, 3], [130, 64, 96, 64]] {
+        for activation in [Activation::Gelu, Activation::Relu] {
+            let first = Linear { rows: count, inputs, out: inner, activation };
+            let second = Linear { rows: count, inputs: inner, out, activation: Activation::None };
+            let third = Linear { rows: count, inputs, out, activation: Activation::None };
+            let scale = 0.3 / (inputs.max(inner) as f32).sqrt();
+            let mut values = |count: usize, scale: f32| -> Vec<f32> {
+                random.outliers(count, 50.0).iter().map(|value| value * scale).collect()
+            };
+            let x_values = values(count * inputs, 1.0);
+            let layers = [&first, &second, &third]
+                .map(|layer| (values(layer.inputs * layer.out, scale), values(layer.out, 1.0)));
+            let [dy_second, dy_third] = [0; 2].map(|_| values(count * out, 1.0));
+            let wide_layers = layers.clone().map(|(weight, bias)| (wide(&weight), wide(&bias)));
+            let [(w1, b1), (w2, b2), (w3, b3)] = &wide_layers;
+            let x64 = wide(&x_values);
+            let y1 = first.forward(&x64, w1, b1);
+            let from_second = second.backward(&y1, w2, b2, &wide(&dy_second));
+            let from_third = third.backward(&x64, w3, b3, &wide(&dy_third));
+            let from_first = first.backward(&x64, w1, b1, &from_second[0]);
+            let dx: Vec<f64> =
+                from_first[0].iter().zip(&from_third[0]).map(|(a, b)| a + b).collect();
+
+            let mut trial = Trial::new(rows(count));
+            let x = trial.floats("x", [tokens(), Size::from(inputs as u64)], &x_values);
+            let mut affine = |name: &str, layer: &Linear, (weight, bias): &(Vec<f32>, Vec<f32>)| {
+                let [inputs, out] = [layer.inputs, layer.out].map(|size| Size::from(size as u64));
+                let weight = trial.floats(&format!("{name}.weight"), [out, inputs], weight);
+                Affine { weight, bias: trial.floats(&format!("{name}.bias"), [out], bias) }
+            };
+            let of_first = affine("first", &first, &layers[0]);
+            let of_second = affine("second", &second, &layers[1]);
+            let of_third = affine("third", &third, &layers[2]);
+            let training = Pass::Training { recompute: false };
+            let graph = &mut trial.graph;
+            let none = Activation::None;
+            let inner = ops::linear(graph, x, of_first, activation, training).unwrap();
+            let second = ops::linear(graph, inner, of_second, none, training).unwrap();
+            let third = ops::linear(graph, x, of_third, none, training).unwrap();
+            // A loss of both: its gradient is that of each.
+            let shape = graph.shape(second).clone();
+            let dy_second = trial.floats("d second", shape.clone(), &dy_second);
+            let dy_third = trial.floats("d third", shape.clone(), &dy_third);
+            let both = trial.graph.value("both", shape);
+            trial.graph.node("both", &[both], move |_| vec![]);
+            trial.graph.gradient(move |_, _| Ok(vec![(second, dy_second), (third, dy_third)]));
+            let found = gradients(&mut trial.graph, both, Seed::One).unwrap();
+            let wanted = [
+                ("dx", x, &dx),
+                ("first weight", of_first.weight, &from_first[1]),
+                ("first bias", of_first.bias, &from_first[2]),
+                ("second weight", of_second.weight, &from_second[1]),
+                ("second bias", of_second.bias, &from_second[2]),
+                ("third weight", of_third.weight, &from_third[1]),
+                ("third bias", of_third.bias, &from_third[2]),
+            ];
+            let outputs = wanted.map(|(_, of, _)| found[&of]);
+            for target in TARGETS {
+                let what = format!("layers {target:?} {count} {inputs} {activation:?}");
+                let shaders = trial.shaders(target);
+                let apart = |name: &&&str| name.starts_with("pointwise");
+                assert_eq!(shaders.iter().filter(apart).count(), 0, "{what}: {shaders:?}");
+                if target == Abilities::GPU && inputs % 4 == 0 {
+                    assert_eq!(shaders.len(), 6, "{what}: {shaders:?}");
+                }
+                let got = trial.run(&mut session, target, &outputs);
+                for ((name, _, want), got) in wanted.iter().zip(&got) {
+                    close(&format!("{what}: {name}"), got, want, PRODUCT);
+                }
+                let again = trial.run(&mut session, target, &outputs);
+                for (got, again) in got.iter().zip(&again) {
+                    assert_eq!(bits(got), bits(again), "{what}: twice");
+                }
+            }
+        }
+    }
+}
+
+/// A result that a product reads, and something else too: its gradient comes by both ways.
+#[test]
+fn an_activation_with_two_readers() {
+    let mut session = session();
+    let mut random = Random(4);
+    let layer = Linear { rows: 9, inputs: 8, out: 8, activation: Activation::Gelu };
+    let next = Linear { activation: Activation::None, ..layer };
+    let x_values = random.outliers(72, 50.0);
+    let [first, second] = [0; 2].map(|_| {
+        let weight: Vec<f32> = random.outliers(64, 50.0).iter().map(|w| 0.1 * w).collect();
+        (weight, random.outliers(8, 50.0))
+    });
+    let dy_values = random.outliers(72, 50.0);
+    let dropout = Dropout { probability: 0.0, site: 0 };
+    let (w1, b1) = (wide(&first.0), wide(&first.1));
+    let (w2, b2) = (wide(&second.0), wide(&second.1));
+    let (x64, dy64) = (wide(&x_values), wide(&dy_values));
+    let [mut dinner, ..] = next.backward(&layer.forward(&x64, &w1, &b1), &w2, &b2, &dy64);
+    dinner.iter_mut().zip(&dy64).for_each(|(dinner, dy)| *dinner += dy);
+    let want = layer.backward(&x64, &w1, &b1, &dinner);
+    for product_first in [false, true] {
+        let mut trial = Trial::new(rows(9));
+        let eight = Size::from(8u32);
+        let x = trial.floats("x", [tokens(), eight], &x_values);
+        let mut affine = |(weight, bias): &(Vec<f32>, Vec<f32>)| Affine {
+            weight: trial.floats("weight", [eight, eight], weight),
+            bias: trial.floats("bias", [eight], bias),
+        };
+        let (of_first, of_second) = (affine(&first), affine(&second));
+        let dy = trial.floats("dy", [tokens(), eight], &dy_values);
+        let graph = &mut trial.graph;
+        let training = Pass::Training { recompute: false };
+        let inner = ops::linear(graph, x, of_first, layer.activation, training).unwrap();
+        // Nothing is dropped: another way for the gradient to come.
+        let other = |graph: &mut Graph| ops::dropout_rows(graph, dropout, inner).unwrap();
+        let product = |graph: &mut Graph| {
+            ops::linear(graph, inner, of_second, next.activation, training).unwrap()
+        };
+        let ways = if product_first {
+            [product(graph), other(graph)]
+        } else {
+            [other(graph), product(graph)]
+        };
+        let both = graph.value("both", [tokens(), eight]);
+        graph.node("both", &[both], move |_| vec![]);
+        graph.gradient(move |_, _| Ok(ways.map(|way| (way, dy)).to_vec()));
+        let found = gradients(graph, both, Seed::One).unwrap();
+        let outputs = [x, of_first.weight, of_first.bias].map(|of| found[&of]);
+        for target in TARGETS {
+            let got = trial.run(&mut session, target, &outputs);
+            for (got, want) in got.iter().zip(&want) {
+                close(&format!("two readers {target:?} {product_first}"), got, want, PRODUCT);
             }
         }
     }
