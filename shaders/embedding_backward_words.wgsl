@@ -1,9 +1,7 @@
-// Gradient of the word embedding: for each distinct id of the batch, the sum over its tokens. The
-// host has sorted the tokens by id, so the sum has a fixed order and needs no atomics. Rows of ids
-// that do not occur are left as they are: the caller clears the tensor first.
-//   dy [tokens, columns], dwords [vocabulary, columns];  sorted_tokens [tokens];
-//   segments [distinct + 1]: where each id's tokens start in sorted_tokens;
-//   segment_ids [distinct].
+// Gradient of the word embedding, by rows: for each distinct id of the batch, the sum over its
+// tokens. The host has sorted the tokens by id, so the sum has a fixed order and needs no atomics.
+//   dy [tokens, columns], drows [distinct, columns];  sorted_tokens [tokens];
+//   segments [distinct + 1]: where each id's tokens start in sorted_tokens.
 
 struct Params { distinct: u32, columns: u32 }
 
@@ -11,8 +9,7 @@ struct Params { distinct: u32, columns: u32 }
 @group(0) @binding(1) var<storage, read> dy: array<f32>;
 @group(0) @binding(2) var<storage, read> sorted_tokens: array<u32>;
 @group(0) @binding(3) var<storage, read> segments: array<u32>;
-@group(0) @binding(4) var<storage, read> segment_ids: array<u32>;
-@group(0) @binding(5) var<storage, read_write> dwords: array<f32>;
+@group(0) @binding(4) var<storage, read_write> drows: array<f32>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -28,5 +25,5 @@ fn main(
     for (var at = segments[segment]; at < segments[segment + 1u]; at++) {
         sum += dy[sorted_tokens[at] * params.columns + column];
     }
-    dwords[segment_ids[segment] * params.columns + column] = sum;
+    drows[i] = sum;
 }

@@ -1,15 +1,14 @@
-// Word plus position embedding: y[t] = words[ids[t]] + positions[position of t].
+// Word plus position embedding: y[t] = words[id of t] + positions[position of t].
 //   words [vocabulary, columns], positions [max positions, columns], y [tokens, columns];
-//   places [tokens]: sequence << 16 | position.
+//   placed_ids [tokens, 2]: id, and sequence << 16 | position.
 
 struct Params { tokens: u32, columns: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> words: array<f32>;
 @group(0) @binding(2) var<storage, read> positions: array<f32>;
-@group(0) @binding(3) var<storage, read> ids: array<u32>;
-@group(0) @binding(4) var<storage, read> places: array<u32>;
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read> placed_ids: array<u32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -21,7 +20,7 @@ fn main(
     let token = i / params.columns;
     if (token >= params.tokens) { return; }
     let column = i % params.columns;
-    let position = places[token] & 0xffffu;
-    y[i] = words[ids[token] * params.columns + column]
+    let position = placed_ids[2u * token + 1u] & 0xffffu;
+    y[i] = words[placed_ids[2u * token] * params.columns + column]
         + positions[position * params.columns + column];
 }

@@ -1,4 +1,4 @@
-// with: block scores select
+// with: block ordered scores select
 // Block top-k: for each head and query block, the `keep` key blocks of its sequence with the
 // highest product of mean query and mean key; among equals the lowest block wins. The selection is
 // a constant: no gradient flows through it.

@@ -1,4 +1,4 @@
-// with: block qkv scores select total
+// with: block ordered qkv scores select total
 // Row top-k: for each head and query, the `keep` keys of its sequence with the highest query·key
 // score; among equals the lowest key wins, so a row keeps exactly that many. The selection is a
 // constant: no gradient flows through it.

@@ -1,4 +1,4 @@
-// with: block scores select texels total
+// with: block ordered scores select texels total
 // Row top-k, for CPU adapters: for each head and query, the `keep` keys of its sequence with the
 // highest query·key score; among equals the lowest key wins, so a row keeps exactly that many. The
 // selection is a constant: no gradient flows through it.

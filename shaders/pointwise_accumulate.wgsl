@@ -1,5 +1,5 @@
-// sum += x, each of `count` elements, taken four at a time: buffers end on a multiple of 16 bytes,
-// and what lies behind the last element is never read by anybody.
+// sum += x, each of `count` elements, taken four at a time: buffers end on a multiple of 16 bytes.
+// What lies behind the last element of `x` may be anything, and of `sum` it stays as it is.
 
 struct Params { count: u32 }
 
@@ -14,5 +14,7 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let i = (group.y * groups.x + group.x) * 64u + lane;
-    if (i < (params.count + 3u) / 4u) { sum[i] += x[i]; }
+    if (4u * i >= params.count) { return; }
+    let inside = vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u) < vec4u(params.count);
+    sum[i] += select(vec4f(0.0), x[i], inside);
 }

@@ -1,11 +1,5 @@
 // Selection among scores in memory, with `select`. Reads `scores`: ROWS rows of them side by side.
 
-// A score as an integer of the same order: larger score, larger integer. Both zeros are one.
-fn ordered(score: f32) -> u32 {
-    let word = bitcast<u32>(select(score, 0.0, score == 0.0));
-    return select(word | 0x80000000u, ~word, (word >> 31u) == 1u);
-}
-
 // The cut between the `keep` largest of `count` scores and the others. Score i is
 // scores[base + i · ROWS].
 fn find_cut(base: u32, count: u32, keep: u32) -> Cut {

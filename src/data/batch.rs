@@ -24,6 +24,8 @@ pub struct Batch {
     /// `[tokens]`: `sequence << 16 | position in the sequence`, sequences being numbered within the
     /// whole step, of which a batch may be a part.
     pub places: Vec<u32>,
+    /// `[tokens, 2]`: id and place of each token, for a kernel that wants both.
+    pub placed_ids: Vec<u32>,
     /// `[sequences + 1]`: the first token of each sequence, then the number of tokens.
     pub offsets: Vec<u32>,
     /// `[sequences]`: the class, or [`Batch::NO_LABEL`].
@@ -100,6 +102,7 @@ impl Batch {
             places.extend((0..example.ids.len()).map(|at| sequence << 16 | at as u32));
             offsets.push(ids.len() as u32);
         }
+        let placed_ids = ids.iter().zip(&places).flat_map(|(id, place)| [*id, *place]).collect();
         let labels = examples.iter().map(|example| example.label.unwrap_or(Self::NO_LABEL));
 
         let mut sorted_tokens: Vec<u32> = (0..tokens as u32).collect();
@@ -118,6 +121,7 @@ impl Batch {
         Ok(Self {
             ids,
             places,
+            placed_ids,
             offsets,
             labels: labels.collect(),
             sorted_tokens,

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::gpu::Pending;
 use crate::graph::{Graph, Pass, Plan, Program, Session, Step, Timing};
 use crate::kernels::{Scalars, Sizes};
-use crate::model::{Config, Inputs, network};
+use crate::model::{Config, Inputs, Weights, network};
 use crate::sparsity::{LayerRules, Policy};
 use std::collections::VecDeque;
 
@@ -34,8 +34,9 @@ impl Evaluator {
     ) -> Result<Self> {
         let mut graph = Graph::new();
         let rules = policy.evaluation().for_layers(config.encoder.layers)?;
+        let weights = Weights::new(&mut graph, config);
         let inputs = Inputs::new(&mut graph, &rules);
-        let network = network(&mut graph, config, &inputs, Pass::Inference)?;
+        let network = network(&mut graph, config, &weights, &inputs, Pass::Inference)?;
         let mut outputs = vec![network.logits];
         outputs.extend(AttentionPairs::wanted(&network.attention));
         let program = Program::build(session, &graph, largest, &outputs, UNDER_WAY)?;

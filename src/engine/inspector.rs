@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::graph::{Graph, Pass, Program, Session, Step};
 use crate::kernels::Scalars;
-use crate::model::{Attention, Config, Inputs, Model, network};
+use crate::model::{Attention, Config, Inputs, Model, Weights, network};
 use crate::sparsity::{LayerRules, Policy};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -129,8 +129,9 @@ impl Inspector {
         let rules = policy.evaluation().for_layers(config.encoder.layers)?;
         let largest = sizes_of(examples.iter().map(|one| vec![one]), &rules);
         let mut graph = Graph::new();
+        let weights = Weights::new(&mut graph, config);
         let inputs = Inputs::new(&mut graph, &rules);
-        let attention = network(&mut graph, config, &inputs, Pass::Inference)?.attention;
+        let attention = network(&mut graph, config, &weights, &inputs, Pass::Inference)?.attention;
         let mut outputs = Vec::new();
         for Attention { qkv, mask } in &attention {
             // What the device has made; what the host gave is in the masks already.

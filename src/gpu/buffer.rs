@@ -5,17 +5,54 @@ use super::memory::Allocation;
 use crate::error::{Advice, Error, Result};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 
-/// A buffer on the device. Its size is a multiple of 16 bytes, so that it can be read as `vec4`.
+/// A buffer on the device, or a part of one. Its size is a multiple of 16 bytes, so that it can be
+/// read as `vec4`.
 pub struct Buffer {
     pub(super) raw: wgpu::Buffer,
-    allocation: Allocation,
+    /// Where it begins in `raw`, in bytes.
+    pub(super) offset: u64,
+    bytes: u64,
+    allocation: Arc<Allocation>,
 }
 
 impl Buffer {
+    /// What the beginning of a part is a multiple of, in bytes: kernels can be given such parts on
+    /// every WebGPU device.
+    pub const ALIGNMENT: u64 = 256;
+
     /// Size in bytes.
     pub fn bytes(&self) -> u64 {
-        self.allocation.bytes
+        self.bytes
     }
+
+    /// The part that begins `offset` bytes from the start and has so many.
+    ///
+    /// # Errors
+    /// It does not lie within the buffer, or begins at no multiple of [`Buffer::ALIGNMENT`].
+    pub fn part(&self, offset: u64, bytes: u64) -> Result<Self> {
+        let bytes = rounded(bytes);
+        if !offset.is_multiple_of(Self::ALIGNMENT) || offset + bytes > self.bytes {
+            return Err(Error::internal(format!(
+                "{bytes} bytes from byte {offset} on of a buffer of {}",
+                self.bytes
+            )));
+        }
+        let (raw, allocation) = (self.raw.clone(), self.allocation.clone());
+        Ok(Self { raw, offset: self.offset + offset, bytes, allocation })
+    }
+
+    /// How kernels are given it.
+    pub(super) fn binding(&self) -> wgpu::BindingResource<'_> {
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: &self.raw,
+            offset: self.offset,
+            size: std::num::NonZeroU64::new(self.bytes),
+        })
+    }
+}
+
+fn rounded(bytes: u64) -> u64 {
+    bytes.max(4).next_multiple_of(16)
 }
 
 /// Bytes of a write after which its copy is handed on at once.
@@ -42,7 +79,7 @@ pub(super) struct Readback {
 
 impl Device {
     fn create(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<Buffer> {
-        let bytes = bytes.max(4).next_multiple_of(16);
+        let bytes = rounded(bytes);
         let raw = self.scoped(&format!("allocating {bytes} bytes for {name}"), || {
             self.raw.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(name),
@@ -51,7 +88,8 @@ impl Device {
                 mapped_at_creation: false,
             })
         })?;
-        Ok(Buffer { raw, allocation: Allocation::new(&self.memory, bytes) })
+        let allocation = Arc::new(Allocation::new(&self.memory, bytes));
+        Ok(Buffer { raw, offset: 0, bytes, allocation })
     }
 
     /// A zeroed buffer that kernels read and write.
@@ -87,7 +125,7 @@ impl Device {
     /// Copies data to the start of a buffer, ahead of everything submitted later.
     pub fn write<T: bytemuck::NoUninit>(&self, buffer: &Buffer, data: &[T]) {
         if !data.is_empty() {
-            self.queue.write_buffer(&buffer.raw, 0, bytemuck::cast_slice(data));
+            self.queue.write_buffer(&buffer.raw, buffer.offset, bytemuck::cast_slice(data));
             // wgpu holds a copy until the next submission: weights are not to be held twice.
             if size_of_val(data) > LARGE_WRITE {
                 self.queue.submit([]);
@@ -131,7 +169,7 @@ impl Device {
             Some(buffer) => buffer,
             None => self.staging(bytes)?,
         };
-        encoder.copy_buffer_to_buffer(&buffer.raw, 0, &staging.raw, 0, bytes);
+        encoder.copy_buffer_to_buffer(&buffer.raw, buffer.offset, &staging.raw, 0, bytes);
         let (sender, arrived) = mpsc::channel();
         encoder.map_buffer_on_submit(&staging.raw, wgpu::MapMode::Read, .., move |result| {
             // The receiver may be gone: nobody wants the values any more.

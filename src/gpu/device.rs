@@ -2,6 +2,7 @@
 
 use super::adapter::{self, AdapterDescription};
 use super::memory::Memory;
+use super::pace::Pace;
 use crate::error::{Advice, Error, Result};
 use crate::files;
 use sha2::{Digest, Sha256};
@@ -19,6 +20,8 @@ pub struct Device {
     pub adapter: AdapterDescription,
     /// Largest storage binding of this device, in bytes.
     pub max_binding_bytes: u64,
+    /// How much it is given to do at a time.
+    pub pace: Pace,
     pub(super) memory: Arc<Memory>,
     /// What the driver has compiled before, and the file it is kept in; where the back end has such
     /// a cache, and the system a place for it.
@@ -79,6 +82,7 @@ impl Device {
             queue,
             adapter: description,
             max_binding_bytes: limits.max_storage_buffer_binding_size,
+            pace: Pace::default(),
             memory: Arc::default(),
             failure,
         })

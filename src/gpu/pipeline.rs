@@ -134,7 +134,7 @@ impl Device {
             entries.push(wgpu::BindGroupEntry {
                 binding: index as u32 + 1,
                 resource: match resource {
-                    Resource::Buffer(buffer) => buffer.raw.as_entire_binding(),
+                    Resource::Buffer(buffer) => buffer.binding(),
                     Resource::Texture(texture) => wgpu::BindingResource::TextureView(&texture.view),
                 },
             });

@@ -33,7 +33,7 @@ impl Device {
 impl Recorder<'_> {
     /// Fills a buffer with zeros.
     pub fn clear(&mut self, buffer: &Buffer) {
-        self.encoder.clear_buffer(&buffer.raw, 0, None);
+        self.encoder.clear_buffer(&buffer.raw, buffer.offset, Some(buffer.bytes()));
     }
 
     /// Copies the first `bytes` of a buffer, rounded up to a texel, into a texture.
@@ -50,9 +50,9 @@ impl Recorder<'_> {
     }
 
     /// Hands what has been recorded to the device, and goes on recording.
-    pub fn flush(&mut self) {
+    pub fn flush(&mut self) -> Submission {
         let encoder = std::mem::replace(&mut self.encoder, self.device.encoder());
-        self.device.queue.submit([encoder.finish()]);
+        Submission(self.device.queue.submit([encoder.finish()]))
     }
 
     /// Hands what has been recorded to the device and returns at once.

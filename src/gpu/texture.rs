@@ -82,7 +82,7 @@ impl Texture {
                 wgpu::TexelCopyBufferInfo {
                     buffer: &buffer.raw,
                     layout: wgpu::TexelCopyBufferLayout {
-                        offset: row * Texture::ROW_BYTES,
+                        offset: buffer.offset + row * Texture::ROW_BYTES,
                         bytes_per_row: Some(Texture::ROW_BYTES as u32),
                         rows_per_image: None,
                     },

@@ -50,5 +50,6 @@ pub fn gradients(
             graph.found.insert(input, sum);
         }
     }
+    ops::sum_norms(graph);
     Ok(std::mem::take(&mut graph.found))
 }

@@ -1,7 +1,7 @@
 //! Tensors and nodes. An op is a function that checks shapes, adds its outputs, and leaves two
 //! closures behind: how it is lowered to commands, and how its gradient is built from other ops.
 
-use super::Role;
+use super::{Role, Within};
 use crate::error::{Error, Result};
 use crate::gpu::Abilities;
 use crate::kernels::matmul::{Activation, Products, Transposition, Variant};
@@ -63,6 +63,8 @@ impl Pass {
 pub enum Origin {
     /// Lives in the session's store, under its name and this role.
     Parameter(Role),
+    /// Likewise, within a group of parameters.
+    Member(Role),
     /// Given by the host at each step.
     Input,
     /// Made by an op within the step.
@@ -74,6 +76,8 @@ pub(super) struct Tensor {
     pub shape: Shape,
     pub element: Element,
     pub kind: Origin,
+    /// Where it lies, if it is a member of a group.
+    pub within: Option<Within>,
 }
 
 type Lower = Box<dyn Fn(&mut Lowering) -> Vec<Command>>;
@@ -84,6 +88,17 @@ pub(super) struct Node {
     pub outputs: Vec<TensorId>,
     pub lower: Lower,
     pub gradient: Option<Gradient>,
+}
+
+/// LayerNorms whose parameters' gradients are summed together at the end.
+pub(super) struct Norms {
+    pub columns: u32,
+    /// `[norms, PARTS, 2, columns]`, what the backward pass of each leaves.
+    pub parts: TensorId,
+    /// The group that all these parameters are of.
+    pub group: Within,
+    /// Where scale and shift of each begin in the group, in elements.
+    pub places: Vec<[u64; 2]>,
 }
 
 /// What an op can ask for while it is lowered.
@@ -136,6 +151,9 @@ pub struct Graph {
     activations: HashMap<TensorId, (Activation, TensorId)>,
     /// While gradients are added: those that have been found.
     pub(super) found: HashMap<TensorId, TensorId>,
+    in_parts: bool,
+    /// LayerNorms whose parameters' gradients are summed together at the end.
+    pub(super) norms: Option<Norms>,
 }
 
 impl Graph {
@@ -144,8 +162,13 @@ impl Graph {
         Self::default()
     }
 
+    /// The same for a part of a step, whose gradients are added to those of other parts.
+    pub fn of_part() -> Self {
+        Self { in_parts: true, ..Self::default() }
+    }
+
     fn tensor(&mut self, name: &str, element: Element, shape: Shape, kind: Origin) -> TensorId {
-        self.tensors.push(Tensor { name: name.into(), shape, element, kind });
+        self.tensors.push(Tensor { name: name.into(), shape, element, kind, within: None });
         TensorId(self.tensors.len() as u32 - 1)
     }
 
@@ -155,11 +178,59 @@ impl Graph {
         self.tensor(name, Element::F32, shape, Origin::Parameter(Role::Weight))
     }
 
+    /// A parameter that is a member of a group (see [`super::Group`]).
+    pub fn member(&mut self, name: &str, sizes: &[u64], within: Within) -> TensorId {
+        let member = self.parameter(name, sizes);
+        let tensor = &mut self.tensors[member.0 as usize];
+        tensor.kind = Origin::Member(Role::Weight);
+        tensor.within = Some(within);
+        member
+    }
+
     /// The tensor that has another role to a parameter, of the same shape and element.
     pub fn companion(&mut self, parameter: TensorId, role: Role) -> TensorId {
-        let Tensor { name, shape, element, .. } = &self.tensors[parameter.0 as usize];
-        let (name, shape, element) = (name.clone(), shape.clone(), *element);
-        self.tensor(&name, element, shape, Origin::Parameter(role))
+        let Tensor { name, shape, element, within, .. } = &self.tensors[parameter.0 as usize];
+        let (name, shape, element, within) =
+            (name.clone(), shape.clone(), *element, within.clone());
+        let kind = match within {
+            Some(_) => Origin::Member(role),
+            None => Origin::Parameter(role),
+        };
+        self.tensors.push(Tensor { name, shape, element, kind, within });
+        TensorId(self.tensors.len() as u32 - 1)
+    }
+
+    /// Where a parameter lies, if it is a member of a group.
+    pub(super) fn within(&self, parameter: TensorId) -> Option<&Within> {
+        self.tensors[parameter.0 as usize].within.as_ref()
+    }
+
+    /// A tensor of words that has another role to a parameter, and a shape of its own.
+    pub fn companion_words(&mut self, parameter: TensorId, role: Role, sizes: &[u64]) -> TensorId {
+        let name = self.name(parameter).to_owned();
+        let shape = Shape(sizes.iter().map(|size| Size::from(*size)).collect());
+        self.tensor(&name, Element::U32, shape, Origin::Parameter(role))
+    }
+
+    /// The gradient of a parameter, as an output of the op that is being built. Those of a group
+    /// lie together in the session's store, where one launch takes them all, unless the graph is
+    /// one of several parts of a step, whose gradients are added up.
+    pub fn gradient_of(&mut self, parameter: TensorId) -> TensorId {
+        if self.stores_gradient(parameter) {
+            return self.companion(parameter, Role::Gradient);
+        }
+        let name = format!("d {}", self.name(parameter));
+        self.value(&name, self.shape(parameter).clone())
+    }
+
+    /// Whether the gradient of a parameter goes into the session's store.
+    pub(super) fn stores_gradient(&self, parameter: TensorId) -> bool {
+        self.within(parameter).is_some() && !self.in_parts
+    }
+
+    /// Changes the shape of a tensor that no command has been made for yet.
+    pub(super) fn reshape(&mut self, tensor: TensorId, shape: impl Into<Shape>) {
+        self.tensors[tensor.0 as usize].shape = shape.into();
     }
 
     /// A tensor that the host gives at each step.

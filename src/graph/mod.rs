@@ -18,4 +18,4 @@ pub use plan::Plan;
 pub use planned::{Place, Planned};
 pub use program::{Program, Step};
 pub use session::Session;
-pub use store::{Role, Store};
+pub use store::{Group, Role, Store, Within};

@@ -95,19 +95,20 @@ impl Plan {
         self.slots.iter().copied().chain(textures).sum()
     }
 
-    /// Bytes of what the session's store keeps.
+    /// Bytes of what the session's store keeps, where parameters of a group count as a whole.
     pub fn stored_bytes(&self) -> u64 {
-        self.bytes_where(|place| matches!(place, Place::Stored(_)))
+        let stored = self.tensors.iter().filter_map(|tensor| match tensor.place {
+            Place::Stored(role) => Some(((&tensor.name, role), tensor.room(&self.largest))),
+            _ => None,
+        });
+        // A graph may name a tensor of the store more than once.
+        stored.collect::<BTreeMap<_, _>>().values().sum()
     }
 
     /// Bytes of what the host writes at each step.
     pub fn input_bytes(&self) -> u64 {
-        self.bytes_where(|place| place == Place::Input)
-    }
-
-    fn bytes_where(&self, wanted: impl Fn(Place) -> bool) -> u64 {
-        let tensors = self.tensors.iter().filter(|tensor| wanted(tensor.place));
-        tensors.map(|tensor| tensor.room(&self.largest)).sum()
+        let inputs = self.tensors.iter().filter(|tensor| tensor.place == Place::Input);
+        inputs.map(|tensor| tensor.room(&self.largest)).sum()
     }
 
     /// Bytes that a program of this plan allocates, besides what the store keeps, with room for the
@@ -176,6 +177,7 @@ fn lower(graph: &Graph, tuning: &Tuning, largest: Sizes) -> Lowered {
         element: tensor.element,
         place: match tensor.kind {
             Origin::Parameter(role) => Place::Stored(role),
+            Origin::Member(role) => Place::Member(role),
             Origin::Input => Place::Input,
             Origin::Value => Place::Nowhere,
         },
@@ -310,7 +312,7 @@ impl fmt::Display for Plan {
         let tensor = |id: &TensorId| {
             let planned = &self.tensors[id.0 as usize];
             let place = match planned.place {
-                Place::Stored(role) => role.to_string(),
+                Place::Stored(role) | Place::Member(role) => role.to_string(),
                 Place::Input => "input".into(),
                 Place::Slot(slot) => format!("slot {slot}"),
                 Place::Nowhere => "nowhere".into(),

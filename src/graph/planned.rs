@@ -9,6 +9,8 @@ use crate::kernels::{Command, Element, Sizes, TensorId};
 pub enum Place {
     /// In the session's store, under its name and this role.
     Stored(Role),
+    /// Likewise, within a group.
+    Member(Role),
     /// In a buffer that the host writes at each step.
     Input,
     /// In a slot, which tensors that are never alive together share.

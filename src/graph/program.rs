@@ -12,6 +12,7 @@ use crate::kernels::{Command, Grid, Scalars, Sizes, TensorId};
 use crate::timing::Timing;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 enum Bound {
     Launch { pipeline: Arc<Pipeline>, buffers: BindGroup, grid: Grid },
@@ -40,9 +41,8 @@ pub struct Step<'a> {
     pub inputs: &'a [(TensorId, &'a [u32])],
 }
 
-/// Operations after which a submission is closed and the next begun, so that a slow device does not
-/// run longer at a time than a watchdog lets it: a second and a half at 100 GFLOP/s.
-const OPERATIONS_PER_SUBMISSION: u64 = 150_000_000_000;
+/// Operations that take a device about as long as moving a byte does.
+const OPERATIONS_PER_BYTE: u64 = 10;
 
 impl Program {
     /// Plans a graph for batches up to `largest` and prepares it. `outputs` are the tensors that
@@ -219,9 +219,18 @@ impl Program {
     ) -> Result<Recorder<'d>> {
         let mut recorder = device.recorder();
         let (mut next, mut passes, mut spent) = (0, 0, 0);
+        let work = |index: usize| {
+            let command = &self.plan.commands[index].1;
+            operations(command, sizes) + OPERATIONS_PER_BYTE * self.plan.moved_bytes(command, sizes)
+        };
         while next < self.prepared.len() {
+            if spent > 0 && spent + work(next) > device.pace.allowed() {
+                submit_in_time(device, &mut recorder, spent)?;
+                spent = 0;
+            }
             if let Bound::Clear(buffer) = &self.prepared[next] {
                 recorder.clear(buffer);
+                spent += work(next);
                 next += 1;
                 continue;
             }
@@ -233,18 +242,15 @@ impl Program {
             let first = next;
             let mut pass = recorder.pass(timestamps.map(|timestamps| (timestamps, passes)));
             passes += 1;
-            while spent <= OPERATIONS_PER_SUBMISSION && next < self.prepared.len() {
-                let apart = timestamps.is_some() || !self.plan.copies[next].is_empty();
+            while next < self.prepared.len() {
+                let apart = timestamps.is_some()
+                    || !self.plan.copies[next].is_empty()
+                    || spent + work(next) > device.pace.allowed();
                 if (next > first && apart) || !self.dispatch(&mut pass, next, sizes)? {
                     break;
                 }
-                spent += operations(&self.plan.commands[next].1, sizes);
+                spent += work(next);
                 next += 1;
-            }
-            drop(pass);
-            if spent > OPERATIONS_PER_SUBMISSION {
-                recorder.flush();
-                spent = 0;
             }
         }
         Ok(recorder)
@@ -288,6 +294,22 @@ impl Program {
     }
 }
 
+/// Hands over what has been recorded; as long as little is known of the device's speed, waits for
+/// it and looks how long it took.
+fn submit_in_time(device: &Device, recorder: &mut Recorder<'_>, work: u64) -> Result<()> {
+    let measuring = device.pace.is_measuring();
+    if measuring {
+        device.wait(None)?;
+    }
+    let start = Instant::now();
+    let submission = recorder.flush();
+    if measuring {
+        device.wait(Some(submission))?;
+        device.pace.note(work, start.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
 /// The buffer of every tensor that has a place.
 fn allocate(session: &mut Session, plan: &Plan) -> Result<HashMap<TensorId, Arc<Buffer>>> {
     let tensors = || (0u32..).map(TensorId).zip(&plan.tensors);
@@ -301,7 +323,7 @@ fn allocate(session: &mut Session, plan: &Plan) -> Result<HashMap<TensorId, Arc<
     let mut buffers = HashMap::new();
     for (id, tensor) in tensors() {
         let buffer = match tensor.place {
-            Place::Stored(role) => {
+            Place::Stored(role) | Place::Member(role) => {
                 let fixed: Option<Vec<u64>> =
                     tensor.shape.0.iter().map(|size| size.fixed()).collect();
                 let shape = fixed.ok_or_else(|| {

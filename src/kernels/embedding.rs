@@ -6,13 +6,12 @@ fn elementwise(rows: impl Into<Size>, columns: u32) -> Grid {
     Grid::Linear(Count::new(rows.into().times(u64::from(columns)), 64))
 }
 
-/// `y [tokens, columns] = words[ids] + positions[position]`.
+/// `y [tokens, columns] = words[id] + positions[position]`, with `placed_ids [tokens, 2]`.
 pub fn forward(
     columns: u32,
     words: TensorId,
     positions: TensorId,
-    ids: TensorId,
-    places: TensorId,
+    placed_ids: TensorId,
     y: TensorId,
 ) -> Command {
     let parameters = vec![Symbol::Tokens.into(), columns.into()];
@@ -20,8 +19,7 @@ pub fn forward(
         Launch::new(shader!("embedding_forward"), parameters, elementwise(Symbol::Tokens, columns))
             .read(words)
             .read(positions)
-            .read(ids)
-            .read(places)
+            .read(placed_ids)
             .write(y)
             .touching(words, Size::from(Symbol::Tokens).times(u64::from(columns)))
             .touching(positions, Size::from(Symbol::Tokens).times(u64::from(columns))),
@@ -39,26 +37,36 @@ pub struct SortedTokens {
     pub ids: TensorId,
 }
 
-/// The gradient of the word embedding: a cleared tensor, then a segmented sum.
+/// The gradient of the word embedding, `drows [distinct, columns]`: of the words of the batch, in
+/// the order of `sorted.ids`.
 pub fn backward_words(
     columns: u32,
     dy: TensorId,
     sorted: SortedTokens,
-    dwords: TensorId,
-) -> [Command; 2] {
+    drows: TensorId,
+) -> Command {
     let parameters = vec![Symbol::Distinct.into(), columns.into()];
-    let launch = Launch::new(
-        shader!("embedding_backward_words"),
-        parameters,
-        elementwise(Symbol::Distinct, columns),
+    let grid = elementwise(Symbol::Distinct, columns);
+    Command::Launch(
+        Launch::new(shader!("embedding_backward_words"), parameters, grid)
+            .read(dy)
+            .read(sorted.tokens)
+            .read(sorted.segments)
+            .write(drows),
     )
-    .read(dy)
-    .read(sorted.tokens)
-    .read(sorted.segments)
-    .read(sorted.ids)
-    .write(dwords)
-    .touching(dwords, Size::from(Symbol::Distinct).times(u64::from(columns)));
-    [Command::Clear(dwords), Command::Launch(launch)]
+}
+
+/// Adds gradients of words, `drows [distinct, columns]`, to `sum [vocabulary, columns]`.
+pub fn add_rows(columns: u32, drows: TensorId, sorted: SortedTokens, sum: TensorId) -> Command {
+    let parameters = vec![Symbol::Distinct.into(), columns.into()];
+    let grid = elementwise(Symbol::Distinct, columns);
+    Command::Launch(
+        Launch::new(shader!("embedding_add_rows"), parameters, grid)
+            .read(drows)
+            .read(sorted.ids)
+            .update(sum)
+            .touching(sum, Size::from(Symbol::Distinct).times(u64::from(columns))),
+    )
 }
 
 /// The gradient of the position embedding.

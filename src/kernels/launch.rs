@@ -23,6 +23,8 @@ pub enum Scalar {
     Sentences,
     /// Number within the whole step of the first sentence of a batch.
     FirstSentence,
+    /// The step after which all rows that wait for their updates were last brought up to date.
+    Settled,
 }
 
 /// The scalars of one step.
@@ -39,11 +41,13 @@ pub struct Scalars {
     /// Number within the whole step of the first sentence of this batch: a step may be computed in
     /// parts.
     pub first_sentence: u32,
+    /// The step after which all rows that wait for their updates were last brought up to date.
+    pub settled: u32,
 }
 
 impl Default for Scalars {
     fn default() -> Self {
-        Self { seed: 0, step: 0, learning_rate: 0.0, sentences: 1, first_sentence: 0 }
+        Self { seed: 0, step: 0, learning_rate: 0.0, sentences: 1, first_sentence: 0, settled: 0 }
     }
 }
 
@@ -75,6 +79,7 @@ impl Word {
             }
             Self::Step(Scalar::Sentences) => scalars.sentences,
             Self::Step(Scalar::FirstSentence) => scalars.first_sentence,
+            Self::Step(Scalar::Settled) => scalars.settled,
         }
     }
 }

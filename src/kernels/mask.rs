@@ -1,8 +1,8 @@
 //! The mask on the device, and the kernels by which a rule makes it from query and key.
 
 use super::{
-    Command, Count, Grid, Heads, Launch, Scalar, Size, Sizes, Symbol, TensorId, Word, shader,
-    texels,
+    Command, Count, Grid, Heads, Launch, Scalar, Shader, Size, Sizes, Symbol, TensorId, Word,
+    shader, texels,
 };
 use crate::gpu::{Abilities, Access};
 
@@ -72,14 +72,22 @@ impl Room {
     /// Room for row top-k on batches up to a size.
     pub fn for_rows(abilities: Abilities, heads: Heads, block: u32, largest: &Sizes) -> Self {
         let items = u64::from(largest.blocks) * u64::from(heads.count);
+        if counts(abilities, heads) {
+            let rows = block.min(COUNTED_ROWS);
+            let parts = u64::from(block / rows);
+            return Self::new(largest.longest, rows, 1, items * parts, u64::MAX);
+        }
         // A CPU has some tens of threads, and keeps fewer scores nearer.
         let most = if abilities.streaming { 256 } else { u64::MAX };
         Self::new(largest.longest, block, 1, items, most)
     }
 
     /// Room for block top-k on batches up to a size.
-    pub fn for_blocks(heads: Heads, block: u32, largest: &Sizes) -> Self {
+    pub fn for_blocks(abilities: Abilities, heads: Heads, block: u32, largest: &Sizes) -> Self {
         let items = u64::from(largest.blocks) * u64::from(heads.count);
+        if counts(abilities, heads) {
+            return Self::new(largest.longest.div_ceil(block), COUNTED_ROWS, 1, items, u64::MAX);
+        }
         Self::new(largest.longest.div_ceil(block), 64, 64, items, u64::MAX)
     }
 
@@ -89,10 +97,25 @@ impl Room {
         Size::from(row * u64::from(self.groups))
     }
 
-    fn grid(&self, heads: Heads) -> Grid {
-        let items = Size::from(Symbol::Blocks).times(u64::from(heads.count));
+    /// For so many items of each head and block.
+    fn grid(&self, heads: Heads, items: u32) -> Grid {
+        let items = Size::from(Symbol::Blocks).times(u64::from(heads.count * items));
         Grid::Plane(Count::new(items, self.per_turn * self.turns), Count::new(1u32, 1))
     }
+}
+
+/// Rows that a workgroup of `mask_select` takes at a time.
+const COUNTED_ROWS: u32 = 16;
+
+/// Whether `mask_select` chooses, which finds the cut by counting in workgroup memory: for GPUs.
+fn counts(abilities: Abilities, heads: Heads) -> bool {
+    !abilities.streaming && heads.dim.is_multiple_of(4) && heads.dim <= 128
+}
+
+fn select(heads: Heads, rows: u32) -> Shader {
+    shader!("mask_select")
+        .with("HEAD_DIM", format!("{}u", heads.dim))
+        .with("ROWS", format!("{rows}u"))
 }
 
 /// The tensors of row top-k.
@@ -131,6 +154,20 @@ pub fn topk(
     room: Room,
     Topk { qkv, blocks, scores, bits }: Topk,
 ) -> Command {
+    if counts(abilities, heads) {
+        let rows = block.min(COUNTED_ROWS);
+        let shader = select(heads, rows).with("BLOCK", format!("{block}u"));
+        let stride = Symbol::Pairs.into();
+        let parameters =
+            vec![heads.count.into(), Symbol::Blocks.into(), stride, room.longest.into()];
+        return Command::Launch(
+            Launch::new(shader, parameters, room.grid(heads, block / rows))
+                .read(qkv)
+                .read(blocks)
+                .write(scores)
+                .write(bits),
+        );
+    }
     let (shader, access) = match heads.stream(abilities, block) {
         true => (texels(shader!("mask_topk_streaming")), Access::Texels),
         false => (shader!("mask_topk"), Access::Read),
@@ -139,7 +176,7 @@ pub fn topk(
     let parameters =
         vec![heads.count.into(), Symbol::Pairs.into(), Symbol::Blocks.into(), room.longest.into()];
     Command::Launch(
-        Launch::new(shader, parameters, room.grid(heads))
+        Launch::new(shader, parameters, room.grid(heads, 1))
             .bind(qkv, access)
             .read(blocks)
             .write(scores)
@@ -174,6 +211,7 @@ pub fn random(heads: Heads, block: u32, draw: Draw, blocks: TensorId, bits: Tens
 /// Block top-k: `visits [heads, visits]` by way of `pooled [blocks, 2 · heads · dim]`, mean query
 /// and mean key of each block, with `scores` as large as the room says.
 pub fn block_topk(
+    abilities: Abilities,
     heads: Heads,
     room: Room,
     BlockTopk { qkv, blocks, pooled, scores, visits }: BlockTopk,
@@ -190,13 +228,17 @@ pub fn block_topk(
     .write(pooled);
     let parameters =
         vec![heads.count.into(), Symbol::Blocks.into(), Symbol::Visits.into(), room.longest.into()];
-    let shader = shader!("mask_block_topk").with("HEAD_DIM", format!("{}u", heads.dim));
-    let select = Launch::new(shader, parameters, room.grid(heads))
+    let shader = if counts(abilities, heads) {
+        select(heads, COUNTED_ROWS).with("OF_BLOCKS", true)
+    } else {
+        shader!("mask_block_topk").with("HEAD_DIM", format!("{}u", heads.dim))
+    };
+    let choose = Launch::new(shader, parameters, room.grid(heads, 1))
         .read(pooled)
         .read(blocks)
         .write(scores)
         .write(visits);
-    [Command::Launch(pool), Command::Launch(select)]
+    [Command::Launch(pool), Command::Launch(choose)]
 }
 
 #[cfg(test)]
@@ -236,7 +278,7 @@ mod tests {
             let largest =
                 Sizes { blocks: length / 16, longest: length, tokens: length, ..Sizes::default() };
             let rows = Room::for_rows(Abilities::GPU, heads, 16, &largest).words().factor;
-            let blocks = Room::for_blocks(heads, 16, &largest).words().factor;
+            let blocks = Room::for_blocks(Abilities::GPU, heads, 16, &largest).words().factor;
             [rows * 4, blocks * 4]
         };
         // Short sentences have room for all rows at once.
@@ -253,7 +295,7 @@ mod tests {
         let largest = Sizes { blocks: 1000, longest: 16_000, ..Sizes::default() };
         let room = Room::for_rows(Abilities::GPU, heads, 16, &largest);
         for blocks in [1, 7, 999, 1000] {
-            let [x, ..] = room.grid(heads).at(&Sizes { blocks, ..largest });
+            let [x, ..] = room.grid(heads, 1).at(&Sizes { blocks, ..largest });
             assert!(x >= 1 && x <= u64::from(room.groups), "{x} {room:?}");
         }
     }

@@ -14,13 +14,16 @@ macro_rules! parts {
 /// Every part: its name and its text.
 const PARTS: &[(&str, &str)] = parts![
     "activation",
+    "adamw",
     "attention",
     "block",
     "dout",
     "dropout",
     "finish",
+    "ordered",
     "qkv",
     "random",
+    "row_sums",
     "scores",
     "select",
     "texels",

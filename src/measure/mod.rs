@@ -3,6 +3,7 @@
 
 mod attention;
 mod products;
+pub mod reference;
 mod tuning_file;
 
 pub use attention::AttentionBench;

@@ -10,7 +10,8 @@ use crate::sparsity::{BlockMask, LayerRules};
 /// What a graph of the model is given at each step.
 #[derive(Debug, Clone)]
 pub struct Inputs {
-    pub(super) tokens: TokenInputs,
+    /// The tokens of the batch.
+    pub tokens: TokenInputs,
     pub(super) rules: LayerRules,
     pub(super) masks: Vec<MaskInputs>,
     labels: TensorId,
@@ -19,11 +20,13 @@ pub struct Inputs {
 impl Inputs {
     /// Adds the inputs to a graph, for layers that follow these rules.
     pub fn new(graph: &mut Graph, rules: &LayerRules) -> Self {
-        let mut input = |name: &str, size: Size| graph.input(name, Element::U32, [size]);
         let [tokens, sequences, distinct] =
             [Symbol::Tokens, Symbol::Sequences, Symbol::Distinct].map(Size::from);
+        let pairs = [tokens, Size::from(2u32)];
+        let placed_ids = graph.input("ids and places", Element::U32, pairs);
+        let mut input = |name: &str, size: Size| graph.input(name, Element::U32, [size]);
         let tokens = TokenInputs {
-            ids: input("ids", tokens),
+            placed_ids,
             places: input("places", tokens),
             offsets: input("offsets", sequences.and(1)),
             sorted: SortedTokens {
@@ -45,7 +48,7 @@ impl Inputs {
         masks: &'a [BlockMask],
     ) -> Vec<(TensorId, &'a [u32])> {
         let mut words: Vec<(TensorId, &[u32])> = vec![
-            (self.tokens.ids, &batch.ids),
+            (self.tokens.placed_ids, &batch.placed_ids),
             (self.tokens.places, &batch.places),
             (self.tokens.offsets, &batch.offsets),
             (self.tokens.sorted.tokens, &batch.sorted_tokens),

@@ -2,11 +2,11 @@
 
 use super::checkpoint::{self, Loaded, Tensor};
 use super::files::{CONFIG, WEIGHTS};
-use super::{Config, parameter_shapes, parameters};
+use super::{Config, parameter_groups, parameter_shapes, parameters};
 use crate::data::{Dataset, Encoded, Tokenizer};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::graph::{Role, Session};
+use crate::graph::{Group, Role, Session};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -81,6 +81,9 @@ impl Model {
 pub fn upload(session: &mut Session, config: &Config, tensors: &[(String, Tensor)]) -> Result<()> {
     let tensors: HashMap<&str, &Tensor> =
         tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let groups: Vec<Group> =
+        parameter_groups(config).into_iter().map(|together| together.group).collect();
+    session.store.lay_out(&groups)?;
     for parameter in parameters(config) {
         let values = parameter.gather(&tensors)?;
         session.set(&parameter.name, Role::Weight, &parameter.shape, &values)?;

@@ -9,7 +9,7 @@ pub mod hub;
 mod inputs;
 mod keys;
 mod loaded;
-mod names;
+pub mod names;
 mod network;
 mod parameters;
 mod task;
@@ -20,6 +20,8 @@ pub use encoder::{Encoder, Head};
 pub use inputs::{Inputs, sizes};
 pub use loaded::{Model, download, encode, load_model, upload};
 pub use network::{Attention, Network, network};
-pub use parameters::{Parameter, Weights, parameter_shapes, parameters};
+pub use parameters::{
+    Parameter, ParameterGroup, Weights, parameter_groups, parameter_shapes, parameters,
+};
 pub use task::Task;
 pub use tensor::Tensor;

@@ -18,8 +18,6 @@ pub struct Network {
     pub logits: TensorId,
     /// What attention works on in each layer.
     pub attention: Vec<Attention>,
-    /// The parameters, by name.
-    pub weights: Weights,
 }
 
 /// What the attention of one layer works on.
@@ -49,12 +47,17 @@ impl Sites {
 ///
 /// # Errors
 /// Sizes that do not fit each other.
-pub fn network(graph: &mut Graph, config: &Config, inputs: &Inputs, pass: Pass) -> Result<Network> {
-    let weights = Weights::new(graph, config);
+pub fn network(
+    graph: &mut Graph,
+    config: &Config,
+    weights: &Weights,
+    inputs: &Inputs,
+    pass: Pass,
+) -> Result<Network> {
     let mut sites = Sites { pass, next: 0 };
-    let (hidden, attention) = encoder(graph, &config.encoder, &weights, inputs, &mut sites)?;
-    let logits = head(graph, &config.head, &weights, inputs, hidden, &mut sites)?;
-    Ok(Network { logits, attention, weights })
+    let (hidden, attention) = encoder(graph, &config.encoder, weights, inputs, &mut sites)?;
+    let logits = head(graph, &config.head, weights, inputs, hidden, &mut sites)?;
+    Ok(Network { logits, attention })
 }
 
 /// `[tokens, dim]`, the hidden states after the last block, and what attention works on.
@@ -74,12 +77,16 @@ fn encoder(
 
     let words = weights.tensor(WORDS)?;
     let positions = weights.tensor(POSITIONS)?;
-    let mut x = ops::embedding(graph, words, positions, inputs.tokens)?;
     let norm = weights.affine("distilbert.embeddings.LayerNorm")?;
-    x = ops::layer_norm(graph, x, None, norm, epsilon)?;
-    if let Some(dropout) = sites.dropout(encoder.dropout) {
-        x = ops::dropout(graph, dropout, x, places)?;
-    }
+    let dropout = sites.dropout(encoder.dropout);
+    let mut x = ops::embedding_layer_norm(
+        graph,
+        [words, positions],
+        inputs.tokens,
+        norm,
+        epsilon,
+        dropout,
+    )?;
     let mut attention = Vec::new();
     for (layer, rule) in rules.of_layer.iter().enumerate() {
         if recompute {

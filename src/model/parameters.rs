@@ -1,10 +1,11 @@
 //! The parameters of a model: their names and shapes in a checkpoint, and how the device holds
 //! them.
 
-use super::names::{POSITIONS, WORDS};
+use super::names::{POSITIONS, WORDS, is_layer_norm};
 use super::{Config, Encoder, Tensor};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, ops::Affine};
+use crate::graph::ops::Affine;
+use crate::graph::{Graph, Group, Within};
 use crate::kernels::TensorId;
 use std::collections::HashMap;
 
@@ -125,6 +126,43 @@ pub fn parameters(config: &Config) -> Vec<Parameter> {
     result
 }
 
+/// Parameters of a model that lie together, and are updated alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParameterGroup {
+    /// Which ones.
+    pub group: Group,
+    /// Whether weight decay applies to them.
+    pub decays: bool,
+}
+
+/// Bytes of a group at most, unless one parameter has more: what every WebGPU device binds.
+const GROUP_BYTES: u64 = 128 << 20;
+
+/// All parameters of a model but the word embedding, in groups: first the LayerNorms and biases,
+/// those of LayerNorms in front, then the matrices.
+pub fn parameter_groups(config: &Config) -> Vec<ParameterGroup> {
+    let mut grouped = parameters(config);
+    grouped.retain(|parameter| parameter.name != WORDS);
+    grouped.sort_by_key(|parameter| (parameter.decays(), !is_layer_norm(&parameter.name)));
+    let mut groups: Vec<ParameterGroup> = Vec::new();
+    for parameter in grouped {
+        let bytes = 4 * Group::taken(&parameter.shape);
+        let fits = |last: &&mut ParameterGroup| {
+            last.decays == parameter.decays() && 4 * last.group.elements() + bytes <= GROUP_BYTES
+        };
+        let member = (parameter.name.clone(), parameter.shape.clone());
+        match groups.last_mut().filter(fits) {
+            Some(last) => last.group.members.push(member),
+            None => {
+                let name = format!("parameters, group {}", groups.len() + 1);
+                let group = Group { name, members: vec![member] };
+                groups.push(ParameterGroup { group, decays: parameter.decays() });
+            }
+        }
+    }
+    groups
+}
+
 /// The parameters of a model in a graph, by the names that the checkpoint has for them.
 pub struct Weights {
     tensors: HashMap<String, TensorId>,
@@ -133,13 +171,20 @@ pub struct Weights {
 impl Weights {
     /// Adds a model's parameters to a graph.
     pub fn new(graph: &mut Graph, config: &Config) -> Self {
-        let tensors = parameters(config)
-            .into_iter()
-            .map(|parameter| {
-                let tensor = graph.parameter(&parameter.name, &parameter.shape);
-                (parameter.name, tensor)
-            })
-            .collect();
+        let mut places: HashMap<String, Within> = HashMap::new();
+        for ParameterGroup { group, .. } in parameter_groups(config) {
+            let places_of_group = group.places();
+            let names = group.members.into_iter().map(|(name, _)| name);
+            places.extend(names.zip(places_of_group));
+        }
+        let mut tensors = HashMap::new();
+        for Parameter { name, shape, .. } in parameters(config) {
+            let tensor = match places.remove(&name) {
+                Some(within) => graph.member(&name, &shape, within),
+                None => graph.parameter(&name, &shape),
+            };
+            tensors.insert(name, tensor);
+        }
         Self { tensors }
     }
 

@@ -11,7 +11,7 @@ use crate::kernels::matmul::{
 };
 use crate::kernels::tune::Tuning;
 use crate::kernels::{Command, Launch, Size, Sizes, TensorId, pointwise};
-use crate::model::{Config, Inputs, network};
+use crate::model::{Config, Inputs, Weights, network};
 use crate::sparsity::Policy;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -141,8 +141,9 @@ impl Shaders {
             }
             let mut graph = Graph::new();
             let rules = policy.evaluation().for_layers(config.encoder.layers)?;
+            let weights = Weights::new(&mut graph, config);
             let inputs = Inputs::new(&mut graph, &rules);
-            network(&mut graph, config, &inputs, Pass::Inference)?;
+            network(&mut graph, config, &weights, &inputs, Pass::Inference)?;
             add("evaluation", Plan::new(&graph, tuning, LARGEST, &[])?);
         }
         Ok(())

@@ -7,17 +7,24 @@
 //!           update: mean over the step's sentences, norm, clip, AdamW
 //! ```
 //!
-//! A step in one part is one program: memory that held an activation may hold a gradient later.
+//! A step in one part is one program. In it only the words of the batch are updated in the word
+//! embedding; others catch up once they are used, or when the parameters are wanted
+//! ([`Trainer::settle`]).
 
 use super::Settings;
 use crate::engine::{AttentionPairs, Prepared, UNDER_WAY};
 use crate::error::{Error, Result};
 use crate::gpu::Pending;
-use crate::graph::{Graph, Pass, Plan, Program, Seed, Session, Step, Timing, gradients, ops};
-use crate::kernels::optimizer::AdamW;
+use crate::graph::ops::RowUpdates;
+use crate::graph::{Graph, Pass, Plan, Program, Role, Seed, Session, Step, Timing, gradients, ops};
+use crate::kernels::optimizer::{AdamW, HISTORY};
 use crate::kernels::tune::Tuning;
 use crate::kernels::{Scalars, Sizes, TensorId};
-use crate::model::{Config, Inputs, Parameter, network, parameters};
+use crate::model::names::WORDS;
+use crate::model::{
+    Config, Encoder, Inputs, Parameter, ParameterGroup, Weights, network, parameter_groups,
+    parameters,
+};
 use crate::sparsity::{LayerRules, Policy};
 
 /// β₁ and β₂ and ε of AdamW.
@@ -61,15 +68,11 @@ pub struct TrainingPlans {
     pub gradient: Plan,
     /// What follows once all parts are done, where a step has several.
     pub update: Option<Plan>,
+    /// What brings rows of the word embedding up to date that wait for their updates, where a step
+    /// has one part.
+    pub settle: Option<Plan>,
     rules: LayerRules,
     inputs: Inputs,
-}
-
-/// A parameter in a graph, and its gradient.
-struct Trained {
-    weight: TensorId,
-    gradient: TensorId,
-    decays: bool,
 }
 
 impl TrainingPlans {
@@ -84,76 +87,126 @@ impl TrainingPlans {
         tuning: &Tuning,
         largest: Sizes,
     ) -> Result<Self> {
-        let mut graph = Graph::new();
+        let in_parts = settings.gradient_accumulation > 1;
+        let mut graph = if in_parts { Graph::of_part() } else { Graph::new() };
         let rules = policy.training().for_layers(config.encoder.layers)?;
+        let weights = Weights::new(&mut graph, config);
         let inputs = Inputs::new(&mut graph, &rules);
+        let words = weights.tensor(WORDS)?;
+        let sorted = inputs.tokens.sorted;
+        let rows = if in_parts {
+            None
+        } else {
+            let rows = RowUpdates::new(&mut graph, words, constants(settings, true))?;
+            rows.catch_up(&mut graph, sorted.ids);
+            Some(rows)
+        };
         let pass = Pass::Training { recompute: settings.checkpoint_activations };
-        let network = network(&mut graph, config, &inputs, pass)?;
+        let network = network(&mut graph, config, &weights, &inputs, pass)?;
         let loss = config.task.loss(&mut graph, network.logits, inputs.labels())?;
         let found = gradients(&mut graph, loss, Seed::One)?;
-        let mut trained = Vec::new();
-        for parameter in parameters(config) {
-            let weight = network.weights.tensor(&parameter.name)?;
-            let gradient = found.get(&weight).copied().ok_or_else(|| {
-                Error::internal(format!("no gradient reaches {}", parameter.name))
-            })?;
-            trained.push(Trained { weight, gradient, decays: parameter.decays() });
-        }
+        let gradient = |weight: TensorId, name: &str| {
+            let found = found.get(&weight).copied();
+            found.ok_or_else(|| Error::internal(format!("no gradient reaches {name}")))
+        };
+        let dwords = gradient(words, WORDS)?;
         let mut outputs = vec![loss];
-        let update = if settings.gradient_accumulation > 1 {
-            for Trained { weight, gradient, .. } in &trained {
-                ops::accumulate(&mut graph, *weight, *gradient)?;
+        let mut others = Vec::new();
+        for Parameter { name, .. } in parameters(config).iter().filter(|one| one.name != WORDS) {
+            let weight = weights.tensor(name)?;
+            others.push((weight, gradient(weight, name)?));
+        }
+        let (update, settle) = if let Some(rows) = rows {
+            let groups = groups(&mut graph, config, settings);
+            let mut all: Vec<TensorId> = groups.iter().map(|updated| updated.gradient).collect();
+            all.push(dwords);
+            let norm = ops::clip(&mut graph, &all, settings.clip)?;
+            for updated in groups {
+                ops::adamw(&mut graph, updated, norm)?;
             }
-            Some(update_plan(config, settings, tuning)?)
+            rows.adamw(&mut graph, sorted.ids, dwords, norm)?;
+            outputs.push(norm);
+            (None, Some(settle_plan(config, settings, tuning)?))
         } else {
-            outputs.push(update(&mut graph, &trained, settings)?);
-            None
+            for (weight, gradient) in others {
+                ops::accumulate(&mut graph, weight, gradient)?;
+            }
+            ops::accumulate_words(&mut graph, words, dwords, sorted)?;
+            (Some(update_plan(config, settings, tuning)?), None)
         };
         outputs.extend(AttentionPairs::wanted(&network.attention));
         let gradient = Plan::new(&graph, tuning.clone(), largest, &outputs)?;
-        Ok(Self { gradient, update, rules, inputs })
+        Ok(Self { gradient, update, settle, rules, inputs })
     }
 }
 
-/// Adds clipping and AdamW to a graph; returns the norm and the factor of the gradient.
-fn update(graph: &mut Graph, trained: &[Trained], settings: &Settings) -> Result<TensorId> {
-    let gradients: Vec<TensorId> = trained.iter().map(|trained| trained.gradient).collect();
-    let norm = ops::clip(graph, &gradients, settings.clip)?;
-    for Trained { weight, gradient, decays } in trained {
-        let decay = if *decays { settings.weight_decay } else { 0.0 };
-        let constants = AdamW { beta1: BETA1, beta2: BETA2, epsilon: EPSILON, decay };
-        let updated = ops::Updated { weight: *weight, gradient: *gradient, settings: constants };
-        ops::adamw(graph, updated, norm)?;
-    }
-    Ok(norm)
+fn constants(settings: &Settings, decays: bool) -> AdamW {
+    let decay = if decays { settings.weight_decay } else { 0.0 };
+    AdamW { beta1: BETA1, beta2: BETA2, epsilon: EPSILON, decay }
+}
+
+/// The groups of parameters, their gradients in the store, and how they are updated.
+fn groups(graph: &mut Graph, config: &Config, settings: &Settings) -> Vec<ops::Updated> {
+    let updated = |ParameterGroup { group, decays }: ParameterGroup| {
+        let weight = graph.parameter(&group.name, &[group.elements()]);
+        let gradient = ops::accumulated(graph, weight);
+        ops::Updated { weight, gradient, settings: constants(settings, decays) }
+    };
+    parameter_groups(config).into_iter().map(updated).collect()
+}
+
+/// The word embedding in a graph of its own.
+fn words(graph: &mut Graph, config: &Config) -> TensorId {
+    let Encoder { vocab_size, dim, .. } = config.encoder;
+    graph.parameter(WORDS, &[vocab_size as u64, dim as u64])
 }
 
 /// The update by itself, from the gradients in the store, which it empties for the next step.
 fn update_plan(config: &Config, settings: &Settings, tuning: &Tuning) -> Result<Plan> {
     let mut graph = Graph::new();
-    let trained: Vec<Trained> = parameters(config)
-        .iter()
-        .map(|parameter| {
-            let weight = graph.parameter(&parameter.name, &parameter.shape);
-            let gradient = ops::accumulated(&mut graph, weight);
-            Trained { weight, gradient, decays: parameter.decays() }
-        })
-        .collect();
-    let norm = update(&mut graph, &trained, settings)?;
-    trained.iter().for_each(|trained| ops::clear(&mut graph, trained.gradient));
+    let mut all = groups(&mut graph, config, settings);
+    let weight = words(&mut graph, config);
+    let gradient = ops::accumulated(&mut graph, weight);
+    all.push(ops::Updated { weight, gradient, settings: constants(settings, true) });
+    let gradients: Vec<TensorId> = all.iter().map(|updated| updated.gradient).collect();
+    let norm = ops::clip(&mut graph, &gradients, settings.clip)?;
+    for updated in all {
+        ops::adamw(&mut graph, updated, norm)?;
+    }
+    gradients.into_iter().for_each(|gradient| ops::clear(&mut graph, gradient));
     Plan::new(&graph, tuning.clone(), Sizes::default(), &[norm])
+}
+
+/// Brings every row of the word embedding up to date.
+fn settle_plan(config: &Config, settings: &Settings, tuning: &Tuning) -> Result<Plan> {
+    let mut graph = Graph::new();
+    let weight = words(&mut graph, config);
+    RowUpdates::new(&mut graph, weight, constants(settings, true))?.settle(&mut graph);
+    Plan::new(&graph, tuning.clone(), Sizes::default(), &[])
 }
 
 /// A model that can be trained.
 pub struct Trainer {
     gradient: Program,
     update: Option<Program>,
+    settle: Option<Program>,
+    /// Steps done, of those that rows of the word embedding may have waited since.
+    done: Option<Done>,
     config: Config,
     rules: LayerRules,
     inputs: Inputs,
     parameters: Vec<Parameter>,
     /// Parts of a step, at most.
     parts: usize,
+}
+
+/// How far the rows of the word embedding have come.
+#[derive(Debug, Clone, Copy)]
+struct Done {
+    /// The step after which all of them were up to date.
+    settled: u32,
+    /// The last step.
+    last: u32,
 }
 
 impl Trainer {
@@ -170,13 +223,47 @@ impl Trainer {
         largest: Sizes,
     ) -> Result<Self> {
         let plans = TrainingPlans::new(config, policy, settings, &session.tuning, largest)?;
-        let TrainingPlans { gradient, update, rules, inputs } = plans;
+        let TrainingPlans { gradient, update, settle, rules, inputs } = plans;
+        // Steps of a former trainer mean nothing to this one.
+        session.store.remove(WORDS, Role::Steps);
         let parts = settings.gradient_accumulation.max(1);
         let gradient = Program::new(session, gradient, UNDER_WAY * parts)?;
         let update = update.map(|plan| Program::new(session, plan, UNDER_WAY)).transpose()?;
+        let settle = settle.map(|plan| Program::new(session, plan, 0)).transpose()?;
         let parameters = parameters(config);
         let config = config.clone();
-        Ok(Self { gradient, update, config, rules, inputs, parameters, parts })
+        let done = None;
+        Ok(Self { gradient, update, settle, done, config, rules, inputs, parameters, parts })
+    }
+
+    /// Gives the rows of the word embedding that the last steps have not used the updates that they
+    /// have missed: before the session's parameters are used for anything but the next step.
+    ///
+    /// # Errors
+    /// An error of the device.
+    pub fn settle(&mut self, session: &Session) -> Result<()> {
+        let (Some(program), Some(Done { settled, last })) = (&mut self.settle, self.done) else {
+            return Ok(());
+        };
+        if settled < last {
+            let scalars = Scalars { step: last, settled, ..Scalars::default() };
+            program.run(session, &Step { sizes: Sizes::default(), scalars, inputs: &[] })?;
+            self.done = Some(Done { settled: last, last });
+        }
+        Ok(())
+    }
+
+    /// Makes ready for a step: says after which one all rows were up to date.
+    fn settled_before(&mut self, session: &Session, step: u32) -> Result<u32> {
+        // A step without a predecessor, or after so many that no more of them are remembered.
+        let follows = |done: &Done| done.last + 1 == step && step - done.settled < HISTORY;
+        if !self.done.as_ref().is_some_and(follows) {
+            self.settle(session)?;
+            self.done = Some(Done { settled: step.saturating_sub(1), last: step });
+        }
+        let Some(done) = &mut self.done else { return Ok(0) };
+        done.last = step;
+        Ok(done.settled)
     }
 
     /// Submits a step in its parts and returns at once. Of the scalars the numbers of sentences
@@ -206,6 +293,8 @@ impl Trainer {
         scalars: Scalars,
     ) -> Result<Vec<Pending>> {
         self.check(parts)?;
+        let settled = self.settled_before(session, scalars.step)?;
+        let scalars = Scalars { settled, ..scalars };
         parts
             .iter()
             .map(|part| {
@@ -276,6 +365,8 @@ impl Trainer {
         scalars: Scalars,
     ) -> Result<(PendingStep, Vec<Timing>)> {
         self.check(parts)?;
+        let settled = self.settled_before(session, scalars.step)?;
+        let scalars = Scalars { settled, ..scalars };
         let (mut programs, mut timings) = (Vec::new(), Vec::new());
         for part in parts {
             let inputs = self.inputs.words(&part.batch, &part.masks);
@@ -335,7 +426,8 @@ impl Trainer {
         let gradient = self.gradient.plan();
         let update = self.update.as_ref().map(Program::plan);
         let own = gradient.own_bytes(UNDER_WAY * self.parts)
-            + update.map_or(0, |plan| plan.own_bytes(UNDER_WAY));
+            + update.map_or(0, |plan| plan.own_bytes(UNDER_WAY))
+            + self.settle.as_ref().map_or(0, |program| program.plan().own_bytes(0));
         let activations = gradient.made_bytes() + update.map_or(0, Plan::made_bytes);
         let largest = self.parameters.iter().map(|parameter| parameter.count() as u64 * 4).max();
         Memory {

@@ -269,12 +269,14 @@ impl<'a> Run<'a> {
     }
 
     fn predict(&mut self) -> Result<Vec<Prediction>> {
+        self.trainer.settle(self.session)?;
         let together = self.settings.part_size();
         self.evaluator.predict(self.session, &self.sentences.validation, together, |_| {})
     }
 
     /// Writes a checkpoint to resume from.
     fn save(&mut self) -> Result<()> {
+        self.trainer.settle(self.session)?;
         self.directory.save(self.session, &self.model, &self.progress)?;
         (self.on)(Event::Saved { step: self.progress.step });
         Ok(())

@@ -12,6 +12,7 @@ mod floors;
 mod front_door;
 mod hub;
 mod kernels;
+mod late_updates;
 mod measuring;
 mod memory;
 mod parity;

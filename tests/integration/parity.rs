@@ -225,6 +225,7 @@ fn training_agrees(directory: &str, policy: &str) {
             );
         }
     }
+    trainer.settle(&session).unwrap();
     // How far each parameter has moved, and for dense where to.
     for parameter in parameters(&config) {
         let values = session.get(&parameter.name, Role::Weight).unwrap();

@@ -212,19 +212,49 @@ fn launches_bind_what_their_shaders_declare() {
     }
 }
 
+/// A number within a structure.
+struct Member {
+    name: String,
+    scalar: naga::Scalar,
+    /// In bytes.
+    offset: u32,
+}
+
+/// The numbers that a type is made of, in order.
+fn scalars(module: &Module, ty: naga::Handle<naga::Type>, name: &str, offset: u32) -> Vec<Member> {
+    match &module.types[ty].inner {
+        TypeInner::Scalar(scalar) => vec![Member { name: name.into(), scalar: *scalar, offset }],
+        TypeInner::Vector { size, scalar } => (0..*size as u32)
+            .map(|at| Member { name: name.into(), scalar: *scalar, offset: offset + 4 * at })
+            .collect(),
+        TypeInner::Struct { members, .. } => members
+            .iter()
+            .flat_map(|member| {
+                let name = member.name.as_deref().unwrap_or_default();
+                scalars(module, member.ty, name, offset + member.offset)
+            })
+            .collect(),
+        TypeInner::Array { base, size: naga::ArraySize::Constant(count), stride } => (0..count
+            .get())
+            .flat_map(|at| scalars(module, *base, name, offset + at * stride))
+            .collect(),
+        other => panic!("{name}: parameters are numbers, not {other:?}"),
+    }
+}
+
 /// Compares the words of a launch with the members of `Params`, which are 32 bits each.
 fn check_parameters(module: &Module, launch: &Launch) -> Result<(), String> {
-    let types = module.types.iter().map(|(_, kind)| kind);
-    let params = types.filter(|kind| kind.name.as_deref() == Some("Params"));
-    let Some(TypeInner::Struct { members, .. }) = params.map(|kind| &kind.inner).next() else {
+    let mut types = module.types.iter();
+    let Some((params, _)) = types.find(|(_, kind)| kind.name.as_deref() == Some("Params")) else {
         return Err("no structure Params".into());
     };
+    let members = scalars(module, params, "", 0);
     if members.len() != launch.parameters.len() {
         let words = launch.parameters.len();
         return Err(format!("Params has {} members, the launch {words} words", members.len()));
     }
     for (index, (member, word)) in members.iter().zip(&launch.parameters).enumerate() {
-        let member_name = member.name.as_deref().unwrap_or_default();
+        let Member { name: member_name, scalar: member_scalar, offset } = member;
         let (scalar, name) = match word {
             Word::Size(_) => (naga::Scalar::U32, None),
             Word::Float(_) => (naga::Scalar::F32, None),
@@ -236,9 +266,10 @@ fn check_parameters(module: &Module, launch: &Launch) -> Result<(), String> {
             Word::Step(Scalar::Sentences) => (naga::Scalar::U32, Some("sentences")),
             // Its name says what it is the first of.
             Word::Step(Scalar::FirstSentence) => (naga::Scalar::U32, None),
+            Word::Step(Scalar::Settled) => (naga::Scalar::U32, Some("settled")),
         };
-        let same = module.types[member.ty].inner == TypeInner::Scalar(scalar)
-            && member.offset as usize == 4 * index
+        let same = *member_scalar == scalar
+            && *offset as usize == 4 * index
             && name.is_none_or(|name| name == member_name);
         if !same {
             return Err(format!("word {index} is {word:?}, the member {member_name} is not"));

@@ -1,15 +1,15 @@
 //! Word plus position embedding.
 
 use crate::error::Result;
-use crate::graph::Graph;
+use crate::graph::{Graph, Role};
 use crate::kernels::embedding::{self, SortedTokens};
 use crate::kernels::{Size, Symbol, TensorId};
 
 /// The tokens of a batch, as inputs of a graph; see [`crate::data::Batch`].
 #[derive(Debug, Clone, Copy)]
 pub struct TokenInputs {
-    /// `[tokens]`, word ids.
-    pub ids: TensorId,
+    /// `[tokens, 2]`, word id, and sequence << 16 | position.
+    pub placed_ids: TensorId,
     /// `[tokens]`, sequence << 16 | position.
     pub places: TensorId,
     /// `[sequences + 1]`, where each sentence starts.
@@ -19,7 +19,9 @@ pub struct TokenInputs {
 }
 
 /// `words[id] + positions[position]` for each token: `words [vocabulary, columns]`,
-/// `positions [max positions, columns]`, result `[tokens, columns]`.
+/// `positions [max positions, columns]`, result `[tokens, columns]`. The gradient that reaches
+/// `words` is that of the batch's words only: `[distinct, columns]`, in the order of
+/// `inputs.sorted.ids`.
 ///
 /// # Errors
 /// Shapes that do not fit.
@@ -34,20 +36,52 @@ pub fn embedding(
     graph.expect("embedding", positions, [count, columns.into()])?;
     let y = graph.value("embeddings", [Symbol::Tokens.into(), Size::from(columns)]);
     graph.node("embedding", &[y], move |_| {
-        vec![embedding::forward(columns, words, positions, inputs.ids, inputs.places, y)]
+        vec![embedding::forward(columns, words, positions, inputs.placed_ids, y)]
     });
-    graph.gradient(move |graph, dy| {
-        let Some(dy) = dy[0] else { return Ok(vec![]) };
-        let dwords = graph.value("d word embeddings", graph.shape(words).clone());
-        graph.node("word embedding gradient", &[dwords], move |_| {
-            embedding::backward_words(columns, dy, inputs.sorted, dwords).to_vec()
-        });
-        let dpositions = graph.value("d position embeddings", graph.shape(positions).clone());
-        graph.node("position embedding gradient", &[dpositions], move |_| {
-            let rows = count.factor as u32;
-            vec![embedding::backward_positions(rows, columns, dy, inputs.offsets, dpositions)]
-        });
-        Ok(vec![(words, dwords), (positions, dpositions)])
+    graph.gradient(move |graph, dy| match dy[0] {
+        Some(dy) => Ok(embedding_gradient(graph, words, positions, inputs, dy)),
+        None => Ok(vec![]),
     });
     Ok(y)
+}
+
+/// The gradients that reach both tables from that of their sum, `dy [tokens, columns]`.
+pub(super) fn embedding_gradient(
+    graph: &mut Graph,
+    words: TensorId,
+    positions: TensorId,
+    inputs: TokenInputs,
+    dy: TensorId,
+) -> Vec<(TensorId, TensorId)> {
+    let [count, columns] = [0, 1].map(|at| graph.shape(positions).0[at].factor as u32);
+    let rows = [Symbol::Distinct.into(), Size::from(columns)];
+    let dwords = graph.value("d word embeddings", rows);
+    graph.node("word embedding gradient", &[dwords], move |_| {
+        vec![embedding::backward_words(columns, dy, inputs.sorted, dwords)]
+    });
+    let dpositions = graph.gradient_of(positions);
+    graph.node("position embedding gradient", &[dpositions], move |_| {
+        vec![embedding::backward_positions(count, columns, dy, inputs.offsets, dpositions)]
+    });
+    vec![(words, dwords), (positions, dpositions)]
+}
+
+/// Adds a gradient of the batch's words to what earlier parts of the step have left of the word
+/// embedding's in the session's store.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn accumulate_words(
+    graph: &mut Graph,
+    words: TensorId,
+    gradient: TensorId,
+    sorted: SortedTokens,
+) -> Result<()> {
+    let (_, columns) = graph.matrix("accumulate", words)?;
+    graph.expect("accumulate", gradient, [Symbol::Distinct.into(), Size::from(columns)])?;
+    let sum = graph.companion(words, Role::Gradient);
+    graph.node("accumulate", &[], move |_| {
+        vec![embedding::add_rows(columns, gradient, sorted, sum)]
+    });
+    Ok(())
 }

@@ -54,8 +54,7 @@ pub fn linear(
         let bent = graph.activation_of(x);
         let input = bent.map_or(x, |(_, before)| before);
         let dx = graph.value(&format!("d input of {name}"), [rows, inputs.into()]);
-        let dweight = graph.value(&format!("d {name}.weight"), [out, inputs.into()]);
-        let dbias = graph.value(&format!("d {name}.bias"), [out]);
+        let (dweight, dbias) = (graph.gradient_of(weight), graph.gradient_of(bias));
         let addend = graph.take_gradient(input);
         let accumulate = false;
         let operands =

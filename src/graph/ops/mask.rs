@@ -91,10 +91,11 @@ pub fn mask(
             graph.node(MASKS[2], &[visits], move |lowering| {
                 let pooled =
                     lowering.scratch(Size::from(Symbol::Blocks).times(2 * u64::from(width)));
-                let room = Room::for_blocks(heads, block, &lowering.largest);
+                let abilities = lowering.abilities();
+                let room = Room::for_blocks(abilities, heads, block, &lowering.largest);
                 let scores = lowering.scratch(room.words());
                 let tensors = BlockTopk { qkv, blocks, pooled, scores, visits };
-                kernels::block_topk(heads, room, tensors).to_vec()
+                kernels::block_topk(abilities, heads, room, tensors).to_vec()
             });
             Mask { visits, visits_stride: words, ..shared }
         }

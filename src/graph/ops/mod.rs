@@ -12,12 +12,13 @@ mod pointwise;
 
 pub use attention::{ATTENTION, attention, is_attention};
 pub use cross_entropy::cross_entropy;
-pub use embedding::{TokenInputs, embedding};
+pub use embedding::{TokenInputs, accumulate_words, embedding};
 pub use first_token::first_token;
-pub use layer_norm::{dropout_layer_norm, layer_norm};
+pub(super) use layer_norm::sum_norms;
+pub use layer_norm::{dropout_layer_norm, embedding_layer_norm, layer_norm};
 pub use linear::linear;
 pub use mask::{LayerRule, MASKS, MaskInputs, mask};
-pub use optimizer::{Updated, accumulate, accumulated, adamw, clear, clip};
+pub use optimizer::{RowUpdates, Updated, accumulate, accumulated, adamw, clear, clip};
 pub use pointwise::{add, dropout, dropout_rows};
 
 use crate::kernels::TensorId;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Role};
-use crate::kernels::optimizer::{self as kernels, AdamW, State};
+use crate::kernels::optimizer::{self as kernels, AdamW, HISTORY, Rows, State};
 use crate::kernels::{Command, Size, TensorId, pointwise};
 
 /// A parameter, its gradient and how it is updated.
@@ -20,32 +20,16 @@ pub struct Updated {
 /// sums, and the factor that turns a sum into a mean clipped to the norm `limit` (0: no limit).
 ///
 /// # Errors
-/// A gradient whose size depends on the batch.
+/// No gradient at all.
 pub fn clip(graph: &mut Graph, gradients: &[TensorId], limit: f32) -> Result<TensorId> {
-    let mut counts = Vec::new();
-    for gradient in gradients {
-        let elements = graph.shape(*gradient).elements();
-        let count = elements.fixed().ok_or_else(|| {
-            Error::internal(format!(
-                "gradient norm: {} has the shape {}, which is no parameter's",
-                graph.name(*gradient),
-                graph.shape(*gradient)
-            ))
-        })?;
-        counts.push((*gradient, count));
+    if gradients.is_empty() {
+        return Err(Error::internal("gradient norm: there is no gradient"));
     }
-    let parts: u32 = counts.iter().map(|(_, count)| kernels::norm_parts(*count)).sum();
+    let counted: Vec<(TensorId, Size)> =
+        gradients.iter().map(|id| (*id, graph.shape(*id).elements())).collect();
     let norm = graph.value("gradient norm", [Size::from(2u32)]);
     graph.node("gradient norm", &[norm], move |lowering| {
-        let partials = lowering.scratch(Size::from(parts));
-        let mut first = 0;
-        let mut commands = Vec::new();
-        for (gradient, count) in &counts {
-            commands.push(kernels::norm_partial(*count, first, *gradient, partials));
-            first += kernels::norm_parts(*count);
-        }
-        commands.push(kernels::norm_total(parts, limit, partials, norm));
-        commands
+        kernels::norm(&counted, limit, norm, |parts| lowering.scratch(parts))
     });
     Ok(norm)
 }
@@ -89,4 +73,67 @@ pub fn adamw(graph: &mut Graph, updated: Updated, norm: TensorId) -> Result<()> 
         vec![kernels::adamw(settings, count, gradient, norm, state)]
     });
     Ok(())
+}
+
+/// A matrix of which a step uses and updates few rows: the others wait for their updates until they
+/// are used, or until all are wanted ([`RowUpdates::settle`]). To the bit what [`adamw`] with zeros
+/// for the other rows would have made.
+#[derive(Debug, Clone, Copy)]
+pub struct RowUpdates {
+    rows: Rows,
+    settings: AdamW,
+}
+
+impl RowUpdates {
+    /// For the rows of a parameter, with its moments and what is kept of former steps in the
+    /// session's store.
+    ///
+    /// # Errors
+    /// The parameter is no matrix.
+    pub fn new(graph: &mut Graph, weight: TensorId, settings: AdamW) -> Result<Self> {
+        let (count, columns) = graph.matrix("AdamW by rows", weight)?;
+        let [first, second] = Role::MOMENTS.map(|moment| graph.companion(weight, moment));
+        let rows = Rows {
+            count: count.factor as u32,
+            columns,
+            state: State { weight, first, second },
+            steps: graph.companion_words(weight, Role::Steps, &[count.factor]),
+            history: graph.companion_words(weight, Role::History, &[HISTORY.into(), 4]),
+        };
+        Ok(Self { rows, settings })
+    }
+
+    /// Before the step: gives rows `ids` the updates that they have missed.
+    pub fn catch_up(self, graph: &mut Graph, ids: TensorId) {
+        let rows = graph.shape(ids).elements();
+        graph.node("AdamW of former steps", &[], move |_| {
+            vec![self.rows.catch_up(self.settings, Some((ids, rows)))]
+        });
+    }
+
+    /// At the end of the step: updates the rows `ids` by their gradient.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn adamw(
+        self,
+        graph: &mut Graph,
+        ids: TensorId,
+        gradient: TensorId,
+        norm: TensorId,
+    ) -> Result<()> {
+        let rows = graph.shape(ids).elements();
+        graph.expect("AdamW by rows", gradient, [rows, self.rows.columns.into()])?;
+        graph.node("AdamW", &[], move |_| {
+            vec![self.rows.adamw(self.settings, gradient, norm, (ids, rows))]
+        });
+        Ok(())
+    }
+
+    /// Gives every row the updates that it has missed, those of the step itself included.
+    pub fn settle(self, graph: &mut Graph) {
+        graph.node("AdamW of former steps", &[], move |_| {
+            vec![self.rows.catch_up(self.settings, None)]
+        });
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::reference::{check_gradient, dot};
 use crate::support::trial::*;
-use crisp::graph::{Program, ops};
+use crisp::graph::{Program, Role, ops};
 use crisp::kernels::Size;
 use crisp::sparsity::Policy;
 
@@ -34,6 +34,15 @@ fn backward(
         }
     }
     [dwords, dpositions]
+}
+
+/// The gradient of the whole word embedding, from that of the batch's words.
+fn of_all_words(packed: &Packed, columns: usize, vocabulary: usize, rows: &[f32]) -> Vec<f32> {
+    let mut all = vec![0.0; vocabulary * columns];
+    for (id, row) in packed.batch.segment_ids.iter().zip(rows.chunks_exact(columns)) {
+        all[*id as usize * columns..][..columns].copy_from_slice(row);
+    }
+    all
 }
 
 #[test]
@@ -75,53 +84,59 @@ fn embedding_and_its_gradient() {
                     .map(|words| words.into_iter().map(f32::from_bits).collect())
                     .collect();
                 close(&what, &got[0], &y64, POINTWISE);
+                let dwords = of_all_words(&packed, columns, vocabulary, &got[1]);
+                let got = [&got[0], &dwords, &got[2]];
                 for (at, name) in ["dwords", "dpositions"].iter().enumerate() {
                     let what = format!("{what}: {name}, step {step}");
-                    close(&what, &got[at + 1], &gradients64[at], POINTWISE);
+                    close(&what, got[at + 1], &gradients64[at], POINTWISE);
                 }
             }
         }
     }
 }
 
+/// Parts of a step add their words' gradients to the same rows.
 #[test]
-fn rows_of_words_that_do_not_occur_have_no_gradient_from_the_batch_before() {
+fn gradients_of_words_are_added_up() {
     let mut session = session();
     let mut random = Random(21);
     let batches = [3, 200].map(|n| Packed::new(&[9, 4], &Policy::dense(), n, &mut random));
     let largest = batches[0].sizes.max(batches[1].sizes);
-    let mut trial = Trial::new(largest);
-    let width = Size::from(6u32);
-    let words = trial.floats("words", [Size::from(200u32), width], &[0.0; 1200]);
-    let table = trial.floats("positions", [Size::from(9u32), width], &[0.0; 54]);
-    let fixed = trial.inputs.len();
-    let inputs = trial.token_inputs(&batches[0].batch);
-    let y = ops::embedding(&mut trial.graph, words, table, inputs).unwrap();
-    let dy_values = random.normals(13 * 6);
-    let found = trial.gradients(y, &dy_values);
-    let outputs = [found[&words]];
-    let plan = trial.plan(TARGETS[0], largest, &outputs);
-    let mut program = Program::new(&mut session, plan, 1).unwrap();
-    for packed in [&batches[1], &batches[0]] {
-        let batch = &packed.batch;
-        let words = [
-            &batch.ids,
-            &batch.places,
-            &batch.offsets,
-            &batch.sorted_tokens,
-            &batch.segments,
-            &batch.segment_ids,
-        ];
-        for (input, words) in trial.inputs[fixed..].iter_mut().zip(words) {
-            input.1.clone_from(words);
+    for target in TARGETS {
+        let mut trial = Trial::new(largest);
+        let name = format!("words {target:?}");
+        let words = trial.graph.parameter(&name, &[200, 6]);
+        let width = Size::from(6u32);
+        let table = trial.floats("positions", [Size::from(9u32), width], &[0.0; 54]);
+        let fixed = trial.inputs.len();
+        let inputs = trial.token_inputs(&batches[0].batch);
+        let y = ops::embedding(&mut trial.graph, words, table, inputs).unwrap();
+        let dy_values = random.normals(13 * 6);
+        let found = trial.gradients(y, &dy_values);
+        ops::accumulate_words(&mut trial.graph, words, found[&words], inputs.sorted).unwrap();
+        let plan = trial.plan(target, largest, &[]);
+        let mut program = Program::new(&mut session, plan, 1).unwrap();
+        let mut want = vec![0.0; 200 * 6];
+        for packed in [&batches[1], &batches[0], &batches[1]] {
+            let batch = &packed.batch;
+            let words = [
+                &batch.placed_ids,
+                &batch.places,
+                &batch.offsets,
+                &batch.sorted_tokens,
+                &batch.segments,
+                &batch.segment_ids,
+            ];
+            for (input, words) in trial.inputs[fixed..].iter_mut().zip(words) {
+                input.1.clone_from(words);
+            }
+            trial.sizes = packed.sizes;
+            trial.step(&session, &mut program);
+            let [dwords, _] = backward(packed, 6, 200, 9, &wide(&dy_values));
+            want.iter_mut().zip(dwords).for_each(|(sum, more)| *sum += more);
         }
-        trial.sizes = packed.sizes;
-        let got: Vec<f32> = trial.step(&session, &mut program)[0]
-            .iter()
-            .map(|word| f32::from_bits(*word))
-            .collect();
-        let want = backward(packed, 6, 200, 9, &wide(&dy_values));
-        close("dwords of one batch after another", &got, &want[0], POINTWISE);
+        let got = session.get(&name, Role::Gradient).unwrap();
+        close("gradients of words of three parts", &got, &want, POINTWISE);
     }
 }
 

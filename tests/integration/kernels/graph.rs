@@ -5,7 +5,7 @@ use crate::support::transformer::{self, Settings, Step};
 use crate::support::trial::*;
 use crisp::error::Error;
 use crisp::gpu::{Abilities, Device};
-use crisp::graph::ops::{self, Affine};
+use crisp::graph::ops::{self, Affine, RowUpdates};
 use crisp::graph::{Graph, Pass, Place, Plan, Program, Role, Session};
 use crisp::kernels::Heads;
 use crisp::kernels::matmul::Activation;
@@ -80,7 +80,7 @@ fn submit(
 ) -> HashMap<TensorId, Vec<u32>> {
     let (tokens, batch) = (step.tokens, &packed.batch);
     let mut inputs: Vec<(TensorId, &[u32])> = vec![
-        (tokens.ids, &batch.ids),
+        (tokens.placed_ids, &batch.placed_ids),
         (tokens.places, &batch.places),
         (tokens.offsets, &batch.offsets),
         (tokens.sorted.tokens, &batch.sorted_tokens),
@@ -473,7 +473,14 @@ fn errors_of_shape_name_the_op_and_both_shapes() {
             "[tokens, 6]",
             "[sequences, 6]",
         ),
-        (err(ops::clip(graph, &[six, x], 1.0)), "gradient norm", "x", "[tokens, 6]", ""),
+        (
+            err(RowUpdates::new(graph, weight, weights.settings)
+                .and_then(|rows| rows.adamw(graph, inputs.sorted.ids, x, six))),
+            "AdamW by rows",
+            "x",
+            "[tokens, 6]",
+            "[20, 5]",
+        ),
         (err(ops::adamw(graph, weights, six)), "AdamW", "weight", "[4, 5]", "[4, 6]"),
     ];
     for (why, op, tensor, has, needs) in cases {

@@ -1,55 +1,23 @@
 //! LayerNorm of a sum and its gradients.
 
-use super::reference::{check_gradient, dot};
+use super::reference::check_gradient;
 use crate::support::trial::*;
 use crisp::graph::ops::{self, Affine};
+use crisp::graph::{Graph, Group, Role};
 use crisp::kernels::pointwise::Dropout;
 use crisp::kernels::{Size, TensorId};
+use crisp::measure::reference::dot;
+use crisp::measure::reference::layer_norm::{backward, forward};
 use crisp::sparsity::Policy;
 use std::collections::HashMap;
-
-/// With z = x + residual, over each row: x̂ = (z - mean) / sqrt(variance + ε), y = x̂ · gamma +
-/// beta.
-fn forward(z: &[f64], gamma: &[f64], beta: &[f64], epsilon: f64) -> Vec<f64> {
-    let columns = gamma.len();
-    let rows = z.chunks_exact(columns).map(|row| normalized(row, epsilon).0);
-    rows.flat_map(|row| (0..columns).map(|j| row[j] * gamma[j] + beta[j]).collect::<Vec<_>>())
-        .collect()
-}
-
-/// x̂ and 1 / sqrt(variance + ε).
-fn normalized(row: &[f64], epsilon: f64) -> (Vec<f64>, f64) {
-    let n = row.len() as f64;
-    let mean = row.iter().sum::<f64>() / n;
-    let variance = row.iter().map(|z| (z - mean) * (z - mean)).sum::<f64>() / n;
-    let inverse = 1.0 / (variance + epsilon).sqrt();
-    (row.iter().map(|z| (z - mean) * inverse).collect(), inverse)
-}
-
-/// dz = (g - mean(g) - x̂ · mean(g · x̂)) / sqrt(variance + ε) with g = dy · gamma;
-/// dgamma = Σ_rows dy · x̂, dbeta = Σ_rows dy.
-fn backward(z: &[f64], gamma: &[f64], dy: &[f64], epsilon: f64) -> [Vec<f64>; 3] {
-    let columns = gamma.len();
-    let (mut dz, mut dgamma, mut dbeta) = (Vec::new(), vec![0.0; columns], vec![0.0; columns]);
-    for (row, dy) in z.chunks_exact(columns).zip(dy.chunks_exact(columns)) {
-        let (normal, inverse) = normalized(row, epsilon);
-        let g: Vec<f64> = dy.iter().zip(gamma).map(|(dy, gamma)| dy * gamma).collect();
-        let mean = g.iter().sum::<f64>() / columns as f64;
-        let along = dot(&g, &normal) / columns as f64;
-        for j in 0..columns {
-            dz.push((g[j] - mean - normal[j] * along) * inverse);
-            dgamma[j] += dy[j] * normal[j];
-            dbeta[j] += dy[j];
-        }
-    }
-    [dz, dgamma, dbeta]
-}
 
 #[test]
 fn layer_norm_and_its_gradient() {
     let mut session = session();
     let mut random = Random(10);
-    for (count, columns) in [(1, 1), (1, 7), (7, 3), (65, 65), (5, 770), (139, 768), (300, 64)] {
+    for (count, columns) in
+        [(1, 1), (1, 7), (65, 65), (5, 770), (139, 768), (300, 64), (3, 260), (7, 1024), (2, 1028)]
+    {
         for with_residual in [false, true] {
             let epsilon = 1e-12f32;
             let x_values = random.outliers(count * columns, 100.0);
@@ -87,6 +55,134 @@ fn layer_norm_and_its_gradient() {
             }
             if let Some(residual) = residual {
                 assert_eq!(found[&residual], found[&x], "x and residual share their gradient");
+            }
+        }
+    }
+}
+
+/// Gradients of parameters that lie together in the store: one launch sums those of many norms.
+#[test]
+fn norms_whose_parameters_lie_together() {
+    let mut session = session();
+    let mut random = Random(14);
+    for (count, columns, norms) in [(1, 4, 1), (9, 64, 3), (700, 68, 2), (5, 260, 31), (3, 65, 2)] {
+        for target in TARGETS {
+            let name = |norm: usize, what: &str| format!("{target:?} {columns} {norm}.{what}");
+            let mut members = vec![(name(norms, "before"), vec![3])];
+            for norm in 0..norms {
+                for what in ["weight", "bias"] {
+                    members.push((name(norm, what), vec![columns as u64]));
+                }
+            }
+            let group = Group { name: format!("{target:?} {columns} {norms}"), members };
+            session.store.lay_out(std::slice::from_ref(&group)).unwrap();
+            let mut trial = Trial::new(rows(count));
+            let width = Size::from(columns as u64);
+            let mut affine = Vec::new();
+            let mut values = Vec::new();
+            let members = group.members.iter().zip(group.places()).skip(1);
+            for ((name, shape), within) in members {
+                let value = random.outliers(columns, 30.0);
+                session.set(name, Role::Weight, shape, &value).unwrap();
+                affine.push(trial.graph.member(name, shape, within));
+                values.push(wide(&value));
+            }
+            // The inputs are apart, so that each has a gradient of its own: y is their sum.
+            let dy_values = random.outliers(count * columns, 100.0);
+            let (mut y, mut want) = (None, Vec::new());
+            for norm in 0..norms {
+                let x_values = random.outliers(count * columns, 100.0);
+                let x = trial.floats("x", [tokens(), width], &x_values);
+                let [weight, bias] = [0, 1].map(|at| affine[2 * norm + at]);
+                let graph = &mut trial.graph;
+                let normed =
+                    ops::layer_norm(graph, x, None, Affine { weight, bias }, 1e-6).unwrap();
+                let (gamma, dy) = (&values[2 * norm], wide(&dy_values));
+                let [_, dgamma, dbeta] = backward(&wide(&x_values), gamma, &dy, 1e-6);
+                want.extend([dgamma, dbeta]);
+                y = Some(match y {
+                    None => normed,
+                    Some(so_far) => sum(graph, so_far, normed),
+                });
+            }
+            trial.gradients(y.unwrap(), &dy_values);
+            trial.run(&mut session, target, &[]);
+            for ((name, _), want) in group.members[1..].iter().zip(&want) {
+                let got = session.get(name, Role::Gradient).unwrap();
+                close(&format!("gradient of {name}"), &got, want, POINTWISE);
+            }
+            let before = session.get(&group.members[0].0, Role::Gradient).unwrap();
+            assert_eq!(before, [0.0; 3], "nothing else in the group is touched");
+        }
+    }
+}
+
+/// a + b, with a gradient.
+fn sum(graph: &mut Graph, a: TensorId, b: TensorId) -> TensorId {
+    let y = ops::add(graph, a, b).unwrap();
+    graph.gradient(move |_, dy| Ok(dy[0].map_or(vec![], |dy| vec![(a, dy), (b, dy)])));
+    y
+}
+
+/// The beginning of an encoder: embedding, LayerNorm and dropout in one op, and one after another.
+#[test]
+fn an_embedding_with_its_layer_norm_is_embedding_layer_norm_and_dropout() {
+    let mut session = session();
+    let mut random = Random(15);
+    for (columns, vocabulary) in [(7usize, 9usize), (68, 5), (260, 40), (1024, 12)] {
+        for dropout in [None, Some(Dropout { probability: 0.3, site: 5 })] {
+            let packed = Packed::new(&LENGTHS, &Policy::dense(), vocabulary, &mut random);
+            let dy_values = random.outliers(packed.tokens() * columns, 30.0);
+            let shapes =
+                [vec![vocabulary, columns], vec![70, columns], vec![columns], vec![columns]];
+            for target in TARGETS {
+                let named = |at: usize| format!("{target:?} {columns} {dropout:?} {at}");
+                let shape = |at: usize| -> Vec<u64> {
+                    shapes[at].iter().map(|size| *size as u64).collect()
+                };
+                let members = (1..4).map(|at| (named(at), shape(at))).collect();
+                let group = Group { name: named(4), members };
+                session.store.lay_out(std::slice::from_ref(&group)).unwrap();
+                for (at, sizes) in shapes.iter().enumerate() {
+                    let values = random.outliers(sizes.iter().product(), 30.0);
+                    session.set(&named(at), Role::Weight, &shape(at), &values).unwrap();
+                }
+                let mut results = Vec::new();
+                for together in [true, false] {
+                    let mut trial = Trial::new(packed.sizes);
+                    let inputs = trial.token_inputs(&packed.batch);
+                    let graph = &mut trial.graph;
+                    let words = graph.parameter(&named(0), &shape(0));
+                    let within = group.places();
+                    let [positions, weight, bias] = [1, 2, 3]
+                        .map(|at| graph.member(&named(at), &shape(at), within[at - 1].clone()));
+                    let affine = Affine { weight, bias };
+                    let y = if together {
+                        let tables = [words, positions];
+                        ops::embedding_layer_norm(graph, tables, inputs, affine, 1e-6, dropout)
+                            .unwrap()
+                    } else {
+                        let x = ops::embedding(graph, words, positions, inputs).unwrap();
+                        let y = ops::layer_norm(graph, x, None, affine, 1e-6).unwrap();
+                        match dropout {
+                            Some(dropout) => {
+                                ops::dropout(graph, dropout, y, inputs.places).unwrap()
+                            }
+                            None => y,
+                        }
+                    };
+                    let found = trial.gradients(y, &dy_values);
+                    let mut of_case = trial.run(&mut session, target, &[y, found[&words]]);
+                    for at in 1..4 {
+                        of_case.push(session.get(&named(at), Role::Gradient).unwrap());
+                    }
+                    results.push(of_case);
+                }
+                let names = ["y", "dwords", "dpositions", "dgamma", "dbeta"];
+                for (at, name) in names.iter().enumerate() {
+                    let what = format!("{name}, {columns} columns, {dropout:?}, {target:?}");
+                    close(&what, &results[0][at], &wide(&results[1][at]), POINTWISE);
+                }
             }
         }
     }

@@ -163,6 +163,32 @@ fn masks_are_chosen_in_turns_where_room_is_scarce() {
     }
 }
 
+/// Sentences of more keys than a workgroup has invocations, and of more blocks than a word has bits,
+/// with many equal scores: both targets choose the same.
+#[test]
+fn both_targets_choose_alike_in_long_sentences() {
+    let mut session = session();
+    let mut random = Random(76);
+    for (heads, policy, lengths) in [
+        (Heads { count: 2, dim: 64 }, "topk:0.9", &[701usize, 40][..]),
+        (Heads { count: 1, dim: 128 }, "topk:0.5", &[300, 33]),
+        (Heads { count: 2, dim: 32 }, "block-topk:0.8,block=4", &[800, 64, 4]),
+        (Heads { count: 1, dim: 64 }, "block-topk:0.95,block=8", &[2400]),
+    ] {
+        let policy: Policy = policy.parse().unwrap();
+        let packed = Packed::new(lengths, &policy, 10, &mut random);
+        let values = whole_qkv(heads, packed.tokens(), &mut random);
+        let [streamed, counted] = TARGETS.map(|target| {
+            let chosen = choose(&mut session, &packed, heads, &values, target);
+            match policy.to_string().starts_with("block") {
+                true => expand(&packed.mask, heads, &chosen, &[]),
+                false => expand(&packed.mask, heads, &[], &chosen),
+            }
+        });
+        assert!(streamed == counted, "{policy}");
+    }
+}
+
 /// The words are those of the generator, drawn here once more.
 #[test]
 fn a_random_mask_keeps_the_highest_words() {

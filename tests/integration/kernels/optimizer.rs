@@ -2,10 +2,12 @@
 
 use crate::support::trial::*;
 use crisp::gpu::Abilities;
-use crisp::graph::ops::{self, Updated};
+use crisp::graph::ops::{self, RowUpdates, Updated};
 use crisp::graph::{Program, Role, Session};
 use crisp::kernels::optimizer::AdamW;
-use crisp::kernels::{Scalars, Size};
+use crisp::kernels::{Scalars, Size, Sizes, Symbol};
+use crisp::measure::reference::adamw as reference;
+use std::collections::BTreeSet;
 
 /// norm = sqrt(Σ g²) / sentences over all tensors; factor = min(1, limit / (norm + 1e-6)) /
 /// sentences, 1 / sentences without a limit.
@@ -51,29 +53,6 @@ fn a_gradient_of_zero_is_clipped_to_zero_without_dividing_by_it() {
     assert_eq!(trial.run(&mut session, Abilities::GPU, &[norm])[0], [0.0, 1.0]);
 }
 
-/// One tensor under `torch.optim.AdamW`, in float64:
-///   w ← w (1 - rate · decay);  m ← β₁ m + (1 - β₁) g;  v ← β₂ v + (1 - β₂) g²;
-///   w ← w - rate · m / (1 - β₁ᵗ) / (sqrt(v / (1 - β₂ᵗ)) + ε)
-struct Reference {
-    weight: Vec<f64>,
-    first: Vec<f64>,
-    second: Vec<f64>,
-}
-
-impl Reference {
-    fn step(&mut self, gradient: &[f64], rate: f64, decay: f64, t: i32) {
-        let (beta1, beta2, epsilon) = (0.9f64, 0.999f64, 1e-8);
-        for (i, g) in gradient.iter().enumerate() {
-            self.weight[i] *= 1.0 - rate * decay;
-            self.first[i] = beta1 * self.first[i] + (1.0 - beta1) * g;
-            self.second[i] = beta2 * self.second[i] + (1.0 - beta2) * g * g;
-            let first = self.first[i] / (1.0 - beta1.powi(t));
-            let second = self.second[i] / (1.0 - beta2.powi(t));
-            self.weight[i] -= rate * first / (second.sqrt() + epsilon);
-        }
-    }
-}
-
 fn check_adamw(session: &mut Session, counts: &[usize], decay: f32, limit: f32, target: Abilities) {
     let mut random = Random(51 + counts[0] as u64);
     let settings = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay };
@@ -86,7 +65,7 @@ fn check_adamw(session: &mut Session, counts: &[usize], decay: f32, limit: f32, 
         session.set(&name, Role::Weight, &[*count as u64], &weight_values).unwrap();
         let weight = trial.graph.parameter(&name, &[*count as u64]);
         let gradient = trial.floats("g", [Size::from(*count as u64)], &vec![0.0; *count]);
-        references.push(Reference {
+        references.push(reference::AdamW {
             weight: wide(&weight_values),
             first: vec![0.0; *count],
             second: vec![0.0; *count],
@@ -141,6 +120,92 @@ fn adamw_takes_the_steps_of_torch() {
         for counts in [&[1usize][..], &[7, 65, 2], &[5000, 769]] {
             for (decay, limit) in [(0.0, 0.0), (0.01, 0.0), (0.1, 1.0)] {
                 check_adamw(&mut session, counts, decay, limit, target);
+            }
+        }
+    }
+}
+
+/// Rows that are updated when they are needed come to the bits of rows that are updated at each
+/// step: words that never occur, that occur at each step, and after a long absence; looked at after
+/// all have been brought up to date, more than once.
+#[test]
+fn rows_updated_late_have_the_bits_of_rows_updated_at_once() {
+    let mut session = session();
+    let (vocabulary, columns) = (23usize, 6usize);
+    for (target, decay) in TARGETS.into_iter().flat_map(|target| [(target, 0.0), (target, 0.1)]) {
+        let mut random = Random(52);
+        let settings = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay };
+        let values = random.outliers(vocabulary * columns, 100.0);
+        let shape = [vocabulary as u64, columns as u64];
+        let names = ["late", "at once"].map(|name| format!("{name} {target:?} {decay}"));
+        for name in &names {
+            session.set(name, Role::Weight, &shape, &values).unwrap();
+        }
+        // Word 0 at each step, a few others now and then, word 22 never, word 21 twice.
+        let words_of = |random: &mut Random, step: u32| -> BTreeSet<u32> {
+            match step {
+                1002 | 1039 => [0, 5, 21].into(),
+                _ => [0, 1 + random.below(20) as u32, 1 + random.below(20) as u32].into(),
+            }
+        };
+        let sizes_of = |words: usize| Sizes { distinct: words as u32, ..Sizes::default() };
+        let largest = sizes_of(3);
+
+        let mut late = Trial::new(largest);
+        let weight = late.graph.parameter(&names[0], &shape);
+        let rows = RowUpdates::new(&mut late.graph, weight, settings).unwrap();
+        let ids = late.words("ids", [Symbol::Distinct.into()], &[]);
+        let rows_shape = [Symbol::Distinct.into(), Size::from(columns as u64)];
+        let gradient = late.floats("g", rows_shape, &[]);
+        let norm = late.floats("norm", [Size::from(2u32)], &[1.0, 0.25]);
+        rows.catch_up(&mut late.graph, ids);
+        rows.adamw(&mut late.graph, ids, gradient, norm).unwrap();
+        let plan = late.plan(target, largest, &[]);
+        let mut late_program = Program::new(&mut session, plan, 1).unwrap();
+
+        let mut settle = Trial::new(Sizes::default());
+        let weight = settle.graph.parameter(&names[0], &shape);
+        RowUpdates::new(&mut settle.graph, weight, settings).unwrap().settle(&mut settle.graph);
+        let plan = settle.plan(target, settle.sizes, &[]);
+        let mut settle_program = Program::new(&mut session, plan, 1).unwrap();
+
+        let mut at_once = Trial::new(Sizes::default());
+        let weight = at_once.graph.parameter(&names[1], &shape);
+        let size = Size::from((vocabulary * columns) as u64);
+        let dense = at_once.floats("g", shape.map(Size::from), &vec![0.0; size.factor as usize]);
+        let norm = at_once.floats("norm", [Size::from(2u32)], &[1.0, 0.25]);
+        ops::adamw(&mut at_once.graph, Updated { weight, gradient: dense, settings }, norm)
+            .unwrap();
+        let plan = at_once.plan(target, at_once.sizes, &[]);
+        let mut at_once_program = Program::new(&mut session, plan, 1).unwrap();
+
+        // The history is a ring of 1,024 steps.
+        let mut settled = 1000;
+        for step in 1001..=1060u32 {
+            let ids_of_step: Vec<u32> = words_of(&mut random, step).into_iter().collect();
+            let values = random.outliers(ids_of_step.len() * columns, 100.0);
+            let mut all = vec![0.0; vocabulary * columns];
+            for (id, row) in ids_of_step.iter().zip(values.chunks_exact(columns)) {
+                all[*id as usize * columns..][..columns].copy_from_slice(row);
+            }
+            let learning_rate = 1e-3 * (1061 - step) as f32;
+            let scalars = Scalars { step, learning_rate, settled, ..Scalars::default() };
+            (late.scalars, at_once.scalars) = (scalars, scalars);
+            late.sizes = sizes_of(ids_of_step.len());
+            late.replace_words(ids, &ids_of_step);
+            late.replace(gradient, &values);
+            at_once.replace(dense, &all);
+            late.step(&session, &mut late_program);
+            at_once.step(&session, &mut at_once_program);
+            if [1007, 1008, 1031, 1060].contains(&step) {
+                settle.scalars = scalars;
+                settle.step(&session, &mut settle_program);
+                settled = step;
+                for role in [Role::Weight, Role::FirstMoment, Role::SecondMoment] {
+                    let [got, want] =
+                        [0, 1].map(|which| bits(&session.get(&names[which], role).unwrap()));
+                    assert!(got == want, "{target:?}, decay {decay}: {role} after step {step}");
+                }
             }
         }
     }

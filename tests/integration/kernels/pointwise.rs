@@ -96,6 +96,7 @@ const SCALARS: Scalars = Scalars {
     learning_rate: 0.0,
     sentences: 1,
     first_sentence: 0,
+    settled: 0,
 };
 
 /// y = x / (1 - p) where the generator keeps the element, else 0; its words are drawn from (seed

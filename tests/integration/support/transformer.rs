@@ -2,7 +2,7 @@
 //! look at. Its weights are parameters named `w0`, `w1`, …
 
 use crisp::error::Result;
-use crisp::graph::ops::{self, Affine, LayerRule, MaskInputs, TokenInputs, Updated};
+use crisp::graph::ops::{self, Affine, LayerRule, MaskInputs, RowUpdates, TokenInputs, Updated};
 use crisp::graph::{Graph, Pass, Seed, gradients};
 use crisp::kernels::Heads;
 use crisp::kernels::embedding::SortedTokens;
@@ -58,9 +58,11 @@ pub fn step(settings: &Settings, training: bool) -> Result<Step> {
     };
     let [per_token, per_sequence, distinct] =
         [Symbol::Tokens, Symbol::Sequences, Symbol::Distinct].map(Size::from);
+    let pairs = [per_token, Size::from(2u32)];
+    let placed_ids = graph.input("ids and places", Element::U32, pairs);
     let mut input = |name: &str, size: Size| graph.input(name, Element::U32, [size]);
     let tokens = TokenInputs {
-        ids: input("ids", per_token),
+        placed_ids,
         places: input("places", per_token),
         offsets: input("offsets", per_sequence.and(1)),
         sorted: SortedTokens {
@@ -125,8 +127,11 @@ pub fn step(settings: &Settings, training: bool) -> Result<Step> {
         let all = gradients(graph, loss, Seed::One)?;
         found = weights.iter().map(|weight| all[weight]).collect();
         norm = ops::clip(graph, &found, 1.0)?;
-        for (weight, gradient) in weights.iter().zip(&found) {
-            let settings = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.01 };
+        let settings = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.01 };
+        // The first is the word embedding.
+        let rows = RowUpdates::new(graph, weights[0], settings)?;
+        rows.adamw(graph, tokens.sorted.ids, found[0], norm)?;
+        for (weight, gradient) in weights.iter().zip(&found).skip(1) {
             ops::adamw(graph, Updated { weight: *weight, gradient: *gradient, settings }, norm)?;
         }
     }

@@ -171,9 +171,14 @@ impl Trial {
 
     /// The values of an input from now on.
     pub fn replace(&mut self, input: TensorId, values: &[f32]) {
+        self.replace_words(input, &bits(values));
+    }
+
+    /// The words of an input from now on.
+    pub fn replace_words(&mut self, input: TensorId, new: &[u32]) {
         for (id, words) in &mut self.inputs {
             if *id == input {
-                *words = bits(values);
+                *words = new.to_vec();
             }
         }
     }
@@ -181,7 +186,7 @@ impl Trial {
     pub fn token_inputs(&mut self, batch: &Batch) -> TokenInputs {
         let distinct = Size::from(Symbol::Distinct);
         TokenInputs {
-            ids: self.words("ids", [tokens()], &batch.ids),
+            placed_ids: self.words("ids", [tokens(), Size::from(2u32)], &batch.placed_ids),
             places: self.words("places", [tokens()], &batch.places),
             offsets: self.words("offsets", [sequences().and(1)], &batch.offsets),
             sorted: SortedTokens {
