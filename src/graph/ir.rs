@@ -147,13 +147,13 @@ pub struct Graph {
     pub(super) nodes: Vec<Node>,
     /// Nodes before which a segment ends and the next begins.
     pub(super) boundaries: Vec<usize>,
+    in_parts: bool,
+    /// LayerNorms whose parameters' gradients are summed together at the end.
+    pub(super) norms: Option<Norms>,
     /// The results of activations: by which, and of what.
     activations: HashMap<TensorId, (Activation, TensorId)>,
     /// While gradients are added: those that have been found.
     pub(super) found: HashMap<TensorId, TensorId>,
-    in_parts: bool,
-    /// LayerNorms whose parameters' gradients are summed together at the end.
-    pub(super) norms: Option<Norms>,
 }
 
 impl Graph {
@@ -221,6 +221,27 @@ impl Graph {
         }
         let name = format!("d {}", self.name(parameter));
         self.value(&name, self.shape(parameter).clone())
+    }
+
+    /// As [`Graph::gradient_of`], for an op that can add to what is there: in a part of a step that
+    /// is the sum so far, in the session's store. Says whether it is to add.
+    pub fn added_gradient_of(&mut self, parameter: TensorId) -> (TensorId, bool) {
+        let is_stored = matches!(
+            self.tensors[parameter.0 as usize].kind,
+            Origin::Parameter(_) | Origin::Member(_)
+        );
+        match self.in_parts && is_stored {
+            true => (self.companion(parameter, Role::Gradient), true),
+            false => (self.gradient_of(parameter), false),
+        }
+    }
+
+    /// Whether a gradient lies in the session's store, where nothing need be added to it any more.
+    pub fn is_stored(&self, gradient: TensorId) -> bool {
+        matches!(
+            self.tensors[gradient.0 as usize].kind,
+            Origin::Parameter(Role::Gradient) | Origin::Member(Role::Gradient)
+        )
     }
 
     /// Whether the gradient of a parameter goes into the session's store.

@@ -129,7 +129,9 @@ impl TrainingPlans {
             (None, Some(settle_plan(config, settings, tuning)?))
         } else {
             for (weight, gradient) in others {
-                ops::accumulate(&mut graph, weight, gradient)?;
+                if !graph.is_stored(gradient) {
+                    ops::accumulate(&mut graph, weight, gradient)?;
+                }
             }
             ops::accumulate_words(&mut graph, words, dwords, sorted)?;
             (Some(update_plan(config, settings, tuning)?), None)

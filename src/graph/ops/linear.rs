@@ -54,9 +54,9 @@ pub fn linear(
         let bent = graph.activation_of(x);
         let input = bent.map_or(x, |(_, before)| before);
         let dx = graph.value(&format!("d input of {name}"), [rows, inputs.into()]);
-        let (dweight, dbias) = (graph.gradient_of(weight), graph.gradient_of(bias));
+        let (dweight, accumulate) = graph.added_gradient_of(weight);
+        let (dbias, _) = graph.added_gradient_of(bias);
         let addend = graph.take_gradient(input);
-        let accumulate = false;
         let operands =
             GradientOperands { dy, weight, x, bent, addend, dx, dweight, dbias, accumulate };
         graph.node("linear gradient", &[dx, dweight, dbias], move |lowering| {
