@@ -319,6 +319,35 @@ fn where_vectors_fit_cpu_adapters_stream_and_gpus_block() {
     assert_eq!(choice(Transposition::Tn, [7, 8, 8]), [tiled, tiled]);
 }
 
+/// A launch is done when its last workgroup is: on a large GPU, of 128 multiprocessors, none of those
+/// of DistilBERT-base may do much more than its share, from short sentences to long ones.
+#[test]
+fn no_workgroup_of_a_default_does_much_more_than_its_share() {
+    for tokens in [420, 576, 900, 4096, 8192] {
+        let largest = Sizes { tokens, ..Sizes::default() };
+        for (inputs, out) in [(768u64, 2304u64), (768, 768), (768, 3072), (3072, 768)] {
+            let forward = [crate::support::trial::tokens(), out.into(), inputs.into()];
+            let backward = [crate::support::trial::tokens(), inputs.into(), out.into()];
+            for (products, sizes) in
+                [(Products::One(Transposition::Nt), forward), (Products::Gradients, backward)]
+            {
+                let variant = Variant::default_for(Abilities::GPU, products, sizes, &largest);
+                let Variant::Blocked { tile: [rows, columns], .. } = variant else {
+                    panic!("{variant} for {products:?} {sizes:?}");
+                };
+                let [m, n, k] = sizes.map(|size| size.at(&largest));
+                let longest = match products {
+                    Products::One(_) => k,
+                    Products::Gradients => k.max(m),
+                };
+                let share = products.operations() / 2 * m * n * k / 128;
+                let most = u64::from(rows * columns) * longest;
+                assert!(most * 2 < share * 3, "{variant} for {products:?} {m} {n} {k}");
+            }
+        }
+    }
+}
+
 #[test]
 fn linear_and_its_gradient() {
     let mut session = session();
