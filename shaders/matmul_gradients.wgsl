@@ -30,7 +30,7 @@ fn dy_quad(row: u32, column: u32) -> vec4f {
 }
 
 // Four rows of dy, in four columns.
-fn load_dy(row: u32, column: u32) -> mat4x4f {
+fn dy_block(row: u32, column: u32) -> mat4x4f {
     return mat4x4f(dy_quad(row, column), dy_quad(row + 1u, column), dy_quad(row + 2u, column),
         dy_quad(row + 3u, column));
 }
@@ -107,7 +107,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) in
     let column = group.x * COLUMNS + 4u * quad;
     var next: mat4x4f;
     if (of_dy) {
-        next = load_dy(select(row, step, of_weight), select(step, row, of_weight));
+        next = dy_block(select(row, step, of_weight), select(step, row, of_weight));
     } else if (of_factor) {
         next = load_factor(of_weight, step, column);
     }
@@ -128,7 +128,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) in
         if (depth + DEPTH < end) {
             let ahead = depth + DEPTH + step;
             if (of_dy) {
-                next = load_dy(select(row, ahead, of_weight), select(ahead, row, of_weight));
+                next = dy_block(select(row, ahead, of_weight), select(ahead, row, of_weight));
             } else if (of_factor) {
                 next = load_factor(of_weight, ahead, column);
             }

@@ -202,8 +202,9 @@ const BLOCKED: [Variant; 9] = [
     blocked([32, 32], [4, 4], 4),
 ];
 
-/// The defaults among them, each with the number of workgroups from which on it is taken: the first
-/// where a large GPU (128 multiprocessors) has two each, the others where most have one.
+/// The defaults among them, each with the number of workgroups of the longest sums, as all work is
+/// counted in, from which on it is taken: the first where a large GPU (128 multiprocessors) has two
+/// each, the others where most have one.
 const DEFAULTS: [(Variant, u64); 4] =
     [(BLOCKED[0], 256), (BLOCKED[3], 96), (BLOCKED[7], 96), (BLOCKED[8], 0)];
 
@@ -249,7 +250,8 @@ impl Variant {
             let [rows, columns] = tile.map(u64::from);
             let down = match products {
                 Products::One(_) => m.div_ceil(rows),
-                Products::Gradients => m.div_ceil(rows) + k.div_ceil(rows),
+                // The gradient of fewer rows has the longer sums, and is half of the work.
+                Products::Gradients => 2 * m.min(k).div_ceil(rows),
             };
             down * n.div_ceil(columns) >= *wanted
         };

@@ -11,6 +11,7 @@ use crisp::kernels::matmul::{
 };
 use crisp::kernels::pointwise::Dropout;
 use crisp::kernels::{Command, Size, Sizes, TensorId};
+use crisp::measure::reference::linear::{Linear, activate, product, slope};
 use std::collections::HashSet;
 
 const TRANSPOSITIONS: [Transposition; 3] =
@@ -19,40 +20,6 @@ const ACTIVATIONS: [Activation; 3] = [Activation::None, Activation::Gelu, Activa
 
 /// Elements behind the end of a tensor that a test watches: more than a tile of rows or columns.
 const BEHIND: usize = 64 * 1024;
-
-/// GELU(x) = x Φ(x), ReLU(x) = max(x, 0).
-fn activate(activation: Activation, x: f64) -> f64 {
-    match activation {
-        Activation::None => x,
-        Activation::Gelu => x * normal_distribution(x),
-        Activation::Relu => x.max(0.0),
-    }
-}
-
-/// GELU'(x) = Φ(x) + x φ(x), ReLU'(x) = 1 for x > 0, else 0.
-fn slope(activation: Activation, x: f64) -> f64 {
-    match activation {
-        Activation::None => 1.0,
-        Activation::Gelu => normal_distribution(x) + x * normal_density(x),
-        Activation::Relu => f64::from(x > 0.0),
-    }
-}
-
-fn transposed(x: &[f64], rows: usize, columns: usize) -> Vec<f64> {
-    (0..columns * rows).map(|at| x[at % rows * columns + at / rows]).collect()
-}
-
-/// C[i, j] = Σ_l A[i, l] B[l, j], A being `[m, k]` or `[k, m]`, B `[k, n]` or `[n, k]`.
-fn product(transposition: Transposition, [m, n, k]: [usize; 3], a: &[f64], b: &[f64]) -> Vec<f64> {
-    // As rows of A and rows of Bᵀ, both of length k.
-    let a = if transposition == Transposition::Tn { transposed(a, k, m) } else { a.to_vec() };
-    let b = if transposition == Transposition::Nt { b.to_vec() } else { transposed(b, k, n) };
-    let mut c = Vec::with_capacity(m * n);
-    for i in 0..m {
-        c.extend((0..n).map(|j| dot(&a[i * k..][..k], &b[j * k..][..k])));
-    }
-    c
-}
 
 /// Runs one product by the default variant of each target and compares. Returns the variants.
 fn check_product(
@@ -352,39 +319,32 @@ fn where_vectors_fit_cpu_adapters_stream_and_gpus_block() {
     assert_eq!(choice(Transposition::Tn, [7, 8, 8]), [tiled, tiled]);
 }
 
-/// y = f(x Wᵀ + b), and with dz = dy · f'(z): dx = dz W, dW = dzᵀ x, db = Σ_rows dz.
-#[derive(Clone, Copy)]
-struct Linear {
-    rows: usize,
-    inputs: usize,
-    out: usize,
-    activation: Activation,
-}
-
-impl Linear {
-    fn before(&self, x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
-        let mut z = product(Transposition::Nt, [self.rows, self.out, self.inputs], x, weight);
-        for (at, value) in z.iter_mut().enumerate() {
-            *value += bias[at % self.out];
+/// A launch is done when its last workgroup is: on a large GPU, of 128 multiprocessors, none of those
+/// of DistilBERT-base may do much more than its share, from short sentences to long ones.
+#[test]
+fn no_workgroup_of_a_default_does_much_more_than_its_share() {
+    for tokens in [420, 576, 900, 4096, 8192] {
+        let largest = Sizes { tokens, ..Sizes::default() };
+        for (inputs, out) in [(768u64, 2304u64), (768, 768), (768, 3072), (3072, 768)] {
+            let forward = [crate::support::trial::tokens(), out.into(), inputs.into()];
+            let backward = [crate::support::trial::tokens(), inputs.into(), out.into()];
+            for (products, sizes) in
+                [(Products::One(Transposition::Nt), forward), (Products::Gradients, backward)]
+            {
+                let variant = Variant::default_for(Abilities::GPU, products, sizes, &largest);
+                let Variant::Blocked { tile: [rows, columns], .. } = variant else {
+                    panic!("{variant} for {products:?} {sizes:?}");
+                };
+                let [m, n, k] = sizes.map(|size| size.at(&largest));
+                let longest = match products {
+                    Products::One(_) => k,
+                    Products::Gradients => k.max(m),
+                };
+                let share = products.operations() / 2 * m * n * k / 128;
+                let most = u64::from(rows * columns) * longest;
+                assert!(most * 2 < share * 3, "{variant} for {products:?} {m} {n} {k}");
+            }
         }
-        z
-    }
-
-    fn forward(&self, x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
-        let z = self.before(x, weight, bias);
-        z.into_iter().map(|value| activate(self.activation, value)).collect()
-    }
-
-    /// dx, dW, db.
-    fn backward(&self, x: &[f64], weight: &[f64], bias: &[f64], dy: &[f64]) -> [Vec<f64>; 3] {
-        let z = self.before(x, weight, bias);
-        let dz: Vec<f64> =
-            z.iter().zip(dy).map(|(z, dy)| dy * slope(self.activation, *z)).collect();
-        let (rows, inputs, out) = (self.rows, self.inputs, self.out);
-        let dx = product(Transposition::Nn, [rows, inputs, out], &dz, weight);
-        let dweight = product(Transposition::Tn, [out, inputs, rows], &dz, x);
-        let dbias = (0..out).map(|j| (0..rows).map(|i| dz[i * out + j]).sum()).collect();
-        [dx, dweight, dbias]
     }
 }
 
