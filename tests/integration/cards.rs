@@ -96,6 +96,18 @@ fn the_installed_compiler_needs_no_more_than_is_known() {
     assert_known(&found);
 }
 
+/// Kernels that these models take on no card: of widths that are no multiple of 4, of more than
+/// 1,024 columns, or of graphs that no model has.
+const ELSEWHERE: [&str; 7] = [
+    "column_sum",
+    "embedding_forward",
+    "layer_norm_backward",
+    "layer_norm_forward",
+    "mask_block_topk",
+    "mask_topk",
+    "pointwise_add",
+];
+
 /// Every model's kernels with and without subgroup functions are there, masks included.
 #[test]
 fn the_catalogue_has_every_kernel_for_cards() {
@@ -110,7 +122,9 @@ fn the_catalogue_has_every_kernel_for_cards() {
         .collect();
     for (model, kernels) in &catalogue.models {
         let have: BTreeSet<String> = kernels.iter().map(|kernel| kernel.name.to_owned()).collect();
-        assert_eq!(have, names, "{}", model.name);
+        let other: BTreeSet<String> = names.difference(&have).cloned().collect();
+        let elsewhere: BTreeSet<String> = ELSEWHERE.iter().map(|name| (*name).into()).collect();
+        assert_eq!((other, have.is_subset(&names)), (elsewhere, true), "{}", model.name);
         for kernel in kernels.iter().filter(|kernel| kernel.constants.contains("HEAD_DIM=")) {
             let head = format!("HEAD_DIM={}u", model.head_dim);
             assert!(kernel.constants.contains(&head), "{}: {}", kernel.name, kernel.constants);
