@@ -3,7 +3,7 @@
 use crisp::gpu::Abilities;
 use crisp::graph::Plan;
 use crisp::kernels::{Command, Launch, Shader, Sizes};
-use crisp::model::{self, Config};
+use crisp::model::Config;
 use crisp::parallel;
 use crisp::sparsity::Policy;
 use crisp::train::{POLICIES, plans};
@@ -72,7 +72,7 @@ impl Batch {
             (0..=self.sentences).map(|sentence| sentence * self.tokens).collect();
         let rules = policy.training().for_layers(model.config().encoder.layers);
         let masks = rules.expect("a policy for all layers").masks(&offsets);
-        model::sizes(&offsets, (self.sentences * self.tokens / 2) as usize, &masks)
+        Sizes::of_batch(&offsets, (self.sentences * self.tokens / 2) as usize, &masks)
     }
 }
 
