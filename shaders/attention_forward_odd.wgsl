@@ -1,4 +1,4 @@
-// with: attend attention block dropout exchange forward_quads_odd octets random teams tiles total
+// with: attend attention block dropout exchange forward_quads_odd octets random teams tiles total visitors
 // Attention forward over a block mask, for heads whose size is no multiple of four.
 //   qkv [tokens, 3 · heads · HEAD_DIM]: query, key and value of a token side by side.
 //   result [tokens, heads · HEAD_DIM];  log_sum_exp [heads, tokens], for backward.

@@ -1,6 +1,9 @@
 // Attention forward over a block mask: result = softmax(query·keyᵀ / sqrt(HEAD_DIM)) · value over the
 // keys that the mask keeps, with an online softmax; the scores are never stored. Writes
 // `log_sum_exp` for backward. A row that keeps no key gives zero.
+// Octets take four pairs of rows at a time: each of their ROWS queries with each of OTHERS keys. Pair
+// i is query i % ROWS and key i / ROWS.
+const OTHERS: u32 = 4u / ROWS;
 const LOWEST: f32 = -3.0e38;
 const TURN: u32 = min(ROWS, TILE / OTHERS); // times OTHERS keys are taken between two rescalings
 
@@ -14,58 +17,24 @@ fn score_of(query: Rows, at: u32, index: u32, kept: u32) -> f32 {
 fn attend(group: vec3u, index: u32) {
     let head = group.y;
     let place = place_of(group.x, index);
-    let block = place.block;
-    let step = 3u * params.heads;
-    var query = own_rows(place, QKV, block.first * step + head, step);
-    query = times_own(query, vec4f(SCALE));
+    let query = times_own(own_rows(place, QKV, 0u, head), vec4f(SCALE));
     var sums: Rows;
     var largest = LOWEST;
     var scale = 0.0; // this invocation's part of Σ exp(score - largest)
     let row = place.row + index % ROWS; // of this invocation's pairs
-    let head_visits = head * params.visits_stride;
-    let visits_row = head_visits + block.visits_first;
-    var pair = block.pairs_first;
     let course = course_of(place);
-    let crew = select(place.team, 0u, course.together);
-    let blocks_first = select(block.blocks_first, course.blocks_first, course.together);
-    let tile = select(TILE, min(TILE * TEAMS, BLOCK), course.together);
-    let octets = select(SLICE / ROWS, SLICE / ROWS * TEAMS, course.together);
-    let octet = index / LANES % octets;
-    let room = crew * TILE;
+    let room = crew_of(place, course) * TILE;
     for (var first = 0u; first < course.blocks; first += WINDOW) {
-        clear_marks(index);
-        mark_visits(place, crew, visits_row, first);
-        let count = count_marks(crew);
-        let most = most_of(place, count);
-        var other = 0u;
-        for (var walked = 0u; walked < most; walked++) {
-            var keys = Block();
-            var row_bits = 0u; // the keys that count for this invocation's row
-            if (walked < count) {
-                other = next_mark(crew, other);
-                keys = blocks[blocks_first + first + other];
-                if (!course.together
-                    || (block.length > 0u && is_visited(visits_row, first + other))) {
-                    row_bits = 0xffffffffu >> (32u - keys.length);
-                    if (BITS) {
-                        row_bits &= bits[head * params.bits_stride + pair * BLOCK + row];
-                    }
-                    pair += 1u;
-                }
-                other += 1u;
-            }
-            for (var begin = 0u; begin < course.reach; begin += tile) {
+        let steps = begin_walk(place, course, head, first, false);
+        for (var step = 0u; step < steps; step++) {
+            walk(place, course, head, first, step, false);
+            var row_bits = 0u;
+            for (var begin = 0u; begin < course.reach; begin += course.tile) {
                 workgroupBarrier();
-                for (var i = octet; i < tile; i += octets) {
-                    // Rows beyond the block repeat its last one; no bit keeps them.
-                    let key = keys.first + min(begin + i, max(keys.length, 1u) - 1u);
-                    let at = key * step + params.heads + head;
-                    put_row(room + i, place.lane, row_of(QKV, at, place.lane));
-                    put_row(SECOND + room + i, place.lane,
-                        row_of(QKV, at + params.heads, place.lane));
-                }
+                if (begin == 0u) { row_bits = row_bits_of(place, head, row); }
+                fill_tiles(place, course, head, begin);
                 workgroupBarrier();
-                let end = min(tile, course.reach - begin);
+                let end = min(course.tile, course.reach - begin);
                 for (var j = 0u; j < end; j += TURN * OTHERS) {
                     let at = room + j;
                     let kept = row_bits >> (begin + j);
@@ -86,8 +55,7 @@ fn attend(group: vec3u, index: u32) {
                         select(vec4f(0.0), exp(scores - larger), scores > vec4f(LOWEST));
                     scale = scale * shrink + total(weights);
                     if (DROPOUT) {
-                        let key = begin + j + index % 4u / ROWS;
-                        weights *= dropout_of(place, head, row, keys.first + key);
+                        weights *= dropout_of(place, head, row, begin + j + index % 4u / ROWS);
                     }
                     sums = times_own(sums, gather(shrink, index));
                     sums = plus_others(sums, gather(weights.x, index),
@@ -106,21 +74,22 @@ fn attend(group: vec3u, index: u32) {
             }
         }
     }
-    let total_scale = sum_of_row(scale, index);
-    if (place.lane < ROWS && row < block.length) {
+    let all = sum_of_row(scale, index);
+    if (place.lane < ROWS && row < slices[place.team].block.length) {
         // 1e30 makes exp(score - log_sum_exp) zero in backward for a row without keys.
-        log_sum_exp[head * params.tokens + block.first + row] =
-            select(1.0e30, largest + log(total_scale), total_scale > 0.0);
+        log_sum_exp[head * params.tokens + slices[place.team].block.first + row] =
+            select(1.0e30, largest + log(all), all > 0.0);
     }
-    let normalize = gather(select(0.0, 1.0 / total_scale, total_scale > 0.0), index);
-    write_own(place, block.first * params.heads + head, params.heads, times_own(sums, normalize));
+    let normalize = gather(select(0.0, 1.0 / all, all > 0.0), index);
+    write_own(place, 0u, 1u, head, times_own(sums, normalize));
 }
 
-// What dropout makes of the weights that a row gives keys OTHERS apart.
+// What dropout makes of the weights that a row gives keys OTHERS apart in the block at hand.
 fn dropout_of(place: Place, head: u32, row: u32, key: u32) -> vec4f {
-    let sequence = place.block.sequence;
-    let query = place.block.first + row - place.block.sequence_first;
-    let at = key - place.block.sequence_first;
+    let sequence = slices[place.team].block.sequence;
+    let start = slices[place.team].block.sequence_first;
+    let query = slices[place.team].block.first + row - start;
+    let at = stops[place.team].first + key - start;
     var factors = vec4f(1.0);
     factors.x = weight_factor(head, sequence, query, at);
     if (TURN > 1u) { factors.y = weight_factor(head, sequence, query, at + OTHERS); }
@@ -129,4 +98,64 @@ fn dropout_of(place: Place, head: u32, row: u32, key: u32) -> vec4f {
         factors.w = weight_factor(head, sequence, query, at + 3u * OTHERS);
     }
     return factors;
+}
+
+// OTHERS rows of a tile.
+fn take_others(row: u32, lane: u32) -> Rows {
+    var it: Rows;
+    it.a = take_row(row, lane);
+    if (OTHERS > 1u) { it.b = take_row(row + 1u, lane); }
+    if (OTHERS > 2u) { it.c = take_row(row + 2u, lane); it.d = take_row(row + 3u, lane); }
+    return it;
+}
+
+// This invocation's part of the products of the four pairs.
+fn products(own: Rows, others: Rows) -> vec4f {
+    let first = product(own.a, others.a);
+    if (ROWS == 4u) {
+        return vec4f(first, product(own.b, others.a), product(own.c, others.a),
+            product(own.d, others.a));
+    }
+    if (ROWS == 2u) {
+        return vec4f(first, product(own.b, others.a), product(own.a, others.b),
+            product(own.b, others.b));
+    }
+    return vec4f(first, product(own.a, others.b), product(own.a, others.c),
+        product(own.a, others.d));
+}
+
+// Adds to each own row the others, each with the factor of the pair.
+fn plus_others(sums: Rows, factors: vec4f, others: Rows) -> Rows {
+    var more = sums;
+    if (ROWS == 4u) {
+        more.a = plus(sums.a, factors.x, others.a);
+        more.b = plus(sums.b, factors.y, others.a);
+        more.c = plus(sums.c, factors.z, others.a);
+        more.d = plus(sums.d, factors.w, others.a);
+    } else if (ROWS == 2u) {
+        more.a = plus(plus(sums.a, factors.x, others.a), factors.z, others.b);
+        more.b = plus(plus(sums.b, factors.y, others.a), factors.w, others.b);
+    } else {
+        more.a = plus(plus(sums.a, factors.x, others.a), factors.y, others.b);
+        more.a = plus(plus(more.a, factors.z, others.c), factors.w, others.d);
+    }
+    return more;
+}
+
+// Of a value of each pair the largest in the pair's own row.
+fn largest_of_row(x: f32, index: u32) -> f32 {
+    if (ROWS == 4u) { return x; }
+    let all = gather(x, index);
+    let of_rows = max(all.xy, all.zw);
+    if (ROWS == 1u) { return max(of_rows.x, of_rows.y); }
+    return select(of_rows.x, of_rows.y, index % 2u == 1u);
+}
+
+// Of a value of each pair the sum over the pair's own row.
+fn sum_of_row(x: f32, index: u32) -> f32 {
+    if (ROWS == 4u) { return x; }
+    let all = gather(x, index);
+    let of_rows = all.xy + all.zw;
+    if (ROWS == 1u) { return of_rows.x + of_rows.y; }
+    return select(of_rows.x, of_rows.y, index % 2u == 1u);
 }

@@ -22,3 +22,11 @@ fn gather(x: f32, index: u32) -> vec4f {
     return vec4f(exchanged[quad].x, exchanged[quad + 1u].x, exchanged[quad + 2u].x,
         exchanged[quad + 3u].x);
 }
+
+// The value of the invocation whose lane differs by 2.
+fn partner(x: f32, index: u32) -> f32 {
+    workgroupBarrier();
+    exchanged[index].x = x;
+    workgroupBarrier();
+    return exchanged[index ^ 2u].x;
+}

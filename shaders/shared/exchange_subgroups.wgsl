@@ -16,3 +16,6 @@ fn gather(x: f32, index: u32) -> vec4f {
     return vec4f(quadBroadcast(x, 0u), quadBroadcast(x, 1u), quadBroadcast(x, 2u),
         quadBroadcast(x, 3u));
 }
+
+// The value of the invocation whose lane differs by 2.
+fn partner(x: f32, index: u32) -> f32 { return quadSwapY(x); }

@@ -19,11 +19,20 @@ fn row_of(tensor: u32, row: u32, lane: u32) -> Row {
     return it;
 }
 
-// The octet's rows of a tensor: the head's in the block's first token is `row`, and `step` rows lie
-// between those of neighbouring tokens.
-fn own_rows(place: Place, tensor: u32, row: u32, step: u32) -> Rows {
-    let first = row + place.row * step;
-    let rest = place.block.length - min(place.block.length, place.row);
+// The number of a head's row in a tensor that has `parts` such rows side by side in each token: in
+// qkv query (0), key (1) and value (2).
+fn head_row(token: u32, parts: u32, part: u32, head: u32) -> u32 {
+    return (token * parts + part) * params.heads + head;
+}
+
+// The octet's rows of a tensor.
+fn own_rows(place: Place, tensor: u32, part: u32, head: u32) -> Rows {
+    let parts = select(1u, 3u, tensor == QKV);
+    let token = slices[place.team].block.first + place.row;
+    let first = head_row(token, parts, part, head);
+    let step = parts * params.heads;
+    let length = slices[place.team].block.length;
+    let rest = length - min(length, place.row);
     var it: Rows;
     if (rest > 0u) { it.a = row_of(tensor, first, place.lane); }
     if (ROWS > 1u && rest > 1u) { it.b = row_of(tensor, first + step, place.lane); }
@@ -39,10 +48,13 @@ fn write_row(row: u32, lane: u32, it: Row) {
     if (PARTS > 3u) { write_quad(row, lane + 3u * LANES, it.d); }
 }
 
-// Writes the octet's rows of the result, which lie as `own_rows` has it.
-fn write_own(place: Place, row: u32, step: u32, it: Rows) {
-    let first = row + place.row * step;
-    let rest = place.block.length - min(place.block.length, place.row);
+// Writes the octet's rows of the result.
+fn write_own(place: Place, part: u32, parts: u32, head: u32, it: Rows) {
+    let token = slices[place.team].block.first + place.row;
+    let first = head_row(token, parts, part, head);
+    let step = parts * params.heads;
+    let length = slices[place.team].block.length;
+    let rest = length - min(length, place.row);
     if (rest > 0u) { write_row(first, place.lane, it.a); }
     if (ROWS > 1u && rest > 1u) { write_row(first + step, place.lane, it.b); }
     if (ROWS > 2u && rest > 2u) { write_row(first + 2u * step, place.lane, it.c); }
@@ -67,11 +79,25 @@ fn take_row(row: u32, lane: u32) -> Row {
     return it;
 }
 
-// OTHERS rows of a tile.
-fn take_others(row: u32, lane: u32) -> Rows {
-    var it: Rows;
-    it.a = take_row(row, lane);
-    if (OTHERS > 1u) { it.b = take_row(row + 1u, lane); }
-    if (OTHERS > 2u) { it.c = take_row(row + 2u, lane); it.d = take_row(row + 3u, lane); }
-    return it;
+// Loads the tiles of keys and values from row `begin` on of the block that the walk has reached.
+fn fill_tiles(place: Place, course: Course, head: u32, begin: u32) {
+    let crew = crew_of(place, course);
+    let octets = octets_of(course);
+    for (var i = place.index / LANES % octets; i < course.tile; i += octets) {
+        // Rows beyond the block repeat its last one; no bit keeps them.
+        let rest = max(stops[crew].length, 1u) - 1u;
+        let key = head_row(stops[crew].first + min(begin + i, rest), 3u, 1u, head);
+        put_row(crew * TILE + i, place.lane, row_of(QKV, key, place.lane));
+        let value = row_of(QKV, key + params.heads, place.lane);
+        put_row(SECOND + crew * TILE + i, place.lane, value);
+    }
+}
+
+// The keys that count for a row of the team's block, in the block that the walk has reached.
+fn row_bits_of(place: Place, head: u32, row: u32) -> u32 {
+    let seen = stops[place.team].seen;
+    if (seen == 0u) { return 0u; }
+    let all = 0xffffffffu >> (32u - seen);
+    if (!BITS) { return all; }
+    return all & bits[head * params.bits_stride + stops[place.team].pair * BLOCK + row];
 }

@@ -182,6 +182,15 @@ pub fn expand(mask: &BlockMask, heads: Heads, visits: &[u32], bits: &[u32]) -> V
         .collect()
 }
 
+/// Each kind of adapter that has kernels of its own for such heads.
+fn targets(heads: Heads) -> Vec<Abilities> {
+    match heads.dim {
+        dim if !dim.is_multiple_of(4) => vec![Abilities::GPU],
+        ..=128 => vec![Abilities::CPU, Abilities::GPU, Abilities::PLAIN_GPU],
+        _ => vec![Abilities::CPU, Abilities::GPU],
+    }
+}
+
 /// Compares forward and gradient with the reference over the mask that the policy has chosen.
 fn check_policy(
     session: &mut Session,
@@ -212,7 +221,7 @@ fn check_policy(
         Rule::BlockTopk { .. } => Some(mask.visits),
     };
     outputs.extend(of_device);
-    for target in TARGETS {
+    for target in targets(heads) {
         let mut got = trial.run_words(session, target, &outputs);
         let chosen = of_device.map(|_| got.pop().unwrap()).unwrap_or_default();
         let masks = match packed.followed().rule {
@@ -247,12 +256,8 @@ fn part<T: Copy>(heads: Heads, which: usize, qkv: &[T]) -> Vec<T> {
     qkv.chunks_exact(width).skip(which).step_by(3).flatten().copied().collect()
 }
 
-const HEADS: [Heads; 4] = [
-    Heads { count: 1, dim: 6 },
-    Heads { count: 3, dim: 6 },
-    Heads { count: 3, dim: 32 },
-    Heads { count: 12, dim: 64 },
-];
+const HEADS: [Heads; 3] =
+    [Heads { count: 3, dim: 6 }, Heads { count: 1, dim: 32 }, Heads { count: 3, dim: 64 }];
 
 fn check_policies(policies: &[&str], dropout: Option<Dropout>) {
     let mut session = session();
