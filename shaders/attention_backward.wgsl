@@ -1,6 +1,7 @@
-// with: attend_backward attention backward_quads block dropout exchange octets random teams tiles total visitors
-// Attention backward over a block mask, for cards without subgroup functions: octets exchange what they sum through workgroup
-// memory.
+// with: attend_backward attention backward_quads block dropout exchange head_rows octets random
+// with: teams total visitors
+// Attention backward over a block mask, for cards without subgroup functions: octets
+// exchange what they sum through workgroup memory.
 //   qkv [tokens, 3 · heads · HEAD_DIM]: query, key and value of a token side by side.
 //   out, dout [tokens, heads · HEAD_DIM]: the forward result and its gradient.
 //   log_sum_exp [heads, tokens], from forward;  result [tokens, 3 · heads · HEAD_DIM]: dqkv.
@@ -21,5 +22,9 @@ const QUADS: u32 = 16u; // vec4 that hold a head: ceil(HEAD_DIM / 4)
 
 @compute @workgroup_size(INVOCATIONS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) index: u32) {
-    if (group.z == 0u) { key_value_gradient(group.xy, index); } else { query_gradient(group.xy, index); }
+    if (group.z == 0u) {
+        key_value_gradient(group.xy, index);
+    } else {
+        query_gradient(group.xy, index);
+    }
 }

@@ -1,6 +1,7 @@
-// with: attend attention block dropout exchange forward_quads octets random teams tiles total visitors
-// Attention forward over a block mask, for cards without subgroup functions: octets exchange what they sum through workgroup
-// memory.
+// with: attend attention block dropout exchange forward_quads head_rows octets random teams total
+// with: visitors
+// Attention forward over a block mask, for cards without subgroup functions: octets
+// exchange what they sum through workgroup memory.
 //   qkv [tokens, 3 · heads · HEAD_DIM]: query, key and value of a token side by side.
 //   result [tokens, heads · HEAD_DIM];  log_sum_exp [heads, tokens], for backward.
 

@@ -1,4 +1,5 @@
-// with: attend attention block dropout exchange_subgroups forward_quads octets random teams tiles total visitors
+// with: attend attention block dropout exchange_subgroups forward_quads head_rows octets random
+// with: teams total visitors
 // Attention forward over a block mask, for cards with subgroup functions.
 //   qkv [tokens, 3 · heads · HEAD_DIM]: query, key and value of a token side by side.
 //   result [tokens, heads · HEAD_DIM];  log_sum_exp [heads, tokens], for backward.

@@ -1,4 +1,5 @@
-// with: attend attention block dropout exchange forward_quads_odd octets random teams tiles total visitors
+// with: attend attention block dropout exchange forward_quads_odd head_rows octets random teams
+// with: total visitors
 // Attention forward over a block mask, for heads whose size is no multiple of four.
 //   qkv [tokens, 3 · heads · HEAD_DIM]: query, key and value of a token side by side.
 //   result [tokens, heads · HEAD_DIM];  log_sum_exp [heads, tokens], for backward.

@@ -1,8 +1,8 @@
-// Attention forward over a block mask: result = softmax(query·keyᵀ / sqrt(HEAD_DIM)) · value over the
-// keys that the mask keeps, with an online softmax; the scores are never stored. Writes
+// Attention forward over a block mask: result = softmax(query·keyᵀ / sqrt(HEAD_DIM)) · value over
+// the keys that the mask keeps, with an online softmax; the scores are never stored. Writes
 // `log_sum_exp` for backward. A row that keeps no key gives zero.
-// Octets take four pairs of rows at a time: each of their ROWS queries with each of OTHERS keys. Pair
-// i is query i % ROWS and key i / ROWS.
+// An octet takes four pairs of rows at a time: each of its ROWS queries with each of OTHERS keys.
+// Pair i is of query i % ROWS and key i / ROWS, and is dealt with where lane % 4 is i.
 const OTHERS: u32 = 4u / ROWS;
 const LOWEST: f32 = -3.0e38;
 const TURN: u32 = min(ROWS, TILE / OTHERS); // times OTHERS keys are taken between two rescalings
@@ -10,7 +10,7 @@ const TURN: u32 = min(ROWS, TILE / OTHERS); // times OTHERS keys are taken betwe
 // The score of this invocation's pair, of own rows with the OTHERS keys from `at` on in the tile;
 // bit 0 of `kept` says whether the mask keeps that of the octet's first own row and first key.
 fn score_of(query: Rows, at: u32, index: u32, kept: u32) -> f32 {
-    let score = scatter(products(query, take_others(at, index % LANES)), index);
+    let score = octet_sum(products(query, take_others(at, index % LANES)), index);
     return select(LOWEST, score, ((kept >> (index % 4u / ROWS)) & 1u) == 1u);
 }
 
@@ -57,17 +57,17 @@ fn attend(group: vec3u, index: u32) {
                     if (DROPOUT) {
                         weights *= dropout_of(place, head, row, begin + j + index % 4u / ROWS);
                     }
-                    sums = times_own(sums, gather(shrink, index));
-                    sums = plus_others(sums, gather(weights.x, index),
+                    sums = times_own(sums, quad_values(shrink, index));
+                    sums = plus_others(sums, quad_values(weights.x, index),
                         take_others(SECOND + at, place.lane));
                     if (TURN > 1u) {
-                        sums = plus_others(sums, gather(weights.y, index),
+                        sums = plus_others(sums, quad_values(weights.y, index),
                             take_others(SECOND + at + OTHERS, place.lane));
                     }
                     if (TURN > 2u) {
-                        sums = plus_others(sums, gather(weights.z, index),
+                        sums = plus_others(sums, quad_values(weights.z, index),
                             take_others(SECOND + at + 2u * OTHERS, place.lane));
-                        sums = plus_others(sums, gather(weights.w, index),
+                        sums = plus_others(sums, quad_values(weights.w, index),
                             take_others(SECOND + at + 3u * OTHERS, place.lane));
                     }
                 }
@@ -80,7 +80,7 @@ fn attend(group: vec3u, index: u32) {
         log_sum_exp[head * params.tokens + slices[place.team].block.first + row] =
             select(1.0e30, largest + log(all), all > 0.0);
     }
-    let normalize = gather(select(0.0, 1.0 / all, all > 0.0), index);
+    let normalize = quad_values(select(0.0, 1.0 / all, all > 0.0), index);
     write_own(place, 0u, 1u, head, times_own(sums, normalize));
 }
 
@@ -145,7 +145,7 @@ fn plus_others(sums: Rows, factors: vec4f, others: Rows) -> Rows {
 // Of a value of each pair the largest in the pair's own row.
 fn largest_of_row(x: f32, index: u32) -> f32 {
     if (ROWS == 4u) { return x; }
-    let all = gather(x, index);
+    let all = quad_values(x, index);
     let of_rows = max(all.xy, all.zw);
     if (ROWS == 1u) { return max(of_rows.x, of_rows.y); }
     return select(of_rows.x, of_rows.y, index % 2u == 1u);
@@ -154,7 +154,7 @@ fn largest_of_row(x: f32, index: u32) -> f32 {
 // Of a value of each pair the sum over the pair's own row.
 fn sum_of_row(x: f32, index: u32) -> f32 {
     if (ROWS == 4u) { return x; }
-    let all = gather(x, index);
+    let all = quad_values(x, index);
     let of_rows = all.xy + all.zw;
     if (ROWS == 1u) { return of_rows.x + of_rows.y; }
     return select(of_rows.x, of_rows.y, index % 2u == 1u);

@@ -2,8 +2,8 @@
 //   p = exp(score - log_sum_exp);  dvalue = Σ dropout(p) · dout
 //   dscore = p · (dropout(dout·value) - dout·out)
 //   dquery = Σ dscore · key / sqrt(HEAD_DIM);  dkey = Σ dscore · query / sqrt(HEAD_DIM)
-// Octets take one row of the tile at a time, with each of their own: the sum of lanes 0 and 1 of four
-// is a score, that of lanes 2 and 3 the product of value and gradient that goes with it.
+// An octet takes one row of the tile at a time, with each of its own, at most two. Of four lanes
+// the first two sum a score each, the others the product of value and gradient that belongs to it.
 
 var<workgroup> tile_facts: array<vec2f, TEAMS * TILE>; // log-sum-exp and dout·out of a query
 var<workgroup> tile_bits: array<u32, TEAMS * BLOCK>; // the team's keys that count for a query
@@ -21,7 +21,7 @@ fn products_of(x: Rows, y: Row, dx: Rows, dy: Row, index: u32) -> Products {
         parts.y = product(x.b, y);
         parts.w = product(dx.b, dy);
     }
-    let mine = scatter(parts, index);
+    let mine = octet_sum(parts, index);
     let other = partner(mine, index);
     if (index % 4u > 1u) { return Products(other, mine); }
     return Products(mine, other);
@@ -50,7 +50,7 @@ fn draw_drops(place: Place, course: Course, head: u32, begin: u32, keys: bool) {
             let key = select(own + row, other, keys);
             if (weight_factor(head, sequence, query, key) > 0.0) { kept += f32(1u << row); }
         }
-        let word = u32(scatter(vec4f(kept), place.index));
+        let word = u32(octet_sum(vec4f(kept), place.index));
         if (i < course.tile && place.lane == 0u) { tile_drops[place.team * BLOCK + i] = word; }
     }
 }
@@ -79,7 +79,7 @@ fn fill_query_tiles(place: Place, course: Course, head: u32, begin: u32) {
         }
         let gradient = row_of(DOUT, head_row(query, 1u, 0u, head), place.lane);
         let context = row_of(OUT, head_row(query, 1u, 0u, head), place.lane);
-        let delta = scatter(vec4f(product(context, gradient)), place.index);
+        let delta = octet_sum(vec4f(product(context, gradient)), place.index);
         if (i < course.tile) {
             put_row(SECOND + crew * TILE + i, place.lane, gradient);
             if (place.lane == 0u) {
@@ -132,7 +132,7 @@ fn key_value_gradient(group: vec2u, index: u32) {
                     let factor = drawn_factor(place, j);
                     let dscore = SCALE * weight * (products.dweight * factor - facts.y);
                     let factors =
-                        gather(select(weight * factor, dscore, index % 4u > 1u), index);
+                        quad_values(select(weight * factor, dscore, index % 4u > 1u), index);
                     dvalue = plus_row(dvalue, factors.xy, gradient);
                     dkey = plus_row(dkey, factors.zw, query);
                 }
@@ -152,7 +152,7 @@ fn query_gradient(group: vec2u, index: u32) {
     let context = own_rows(place, OUT, 0u, head);
     var parts = vec2f(product(context.a, gradient.a));
     if (ROWS > 1u) { parts.y = product(context.b, gradient.b); }
-    let delta = scatter(parts.xyxy, index);
+    let delta = octet_sum(parts.xyxy, index);
     var dquery: Rows;
     let row = place.row + index % ROWS; // of this invocation's pairs
     var lse = 0.0;
@@ -181,7 +181,7 @@ fn query_gradient(group: vec2u, index: u32) {
                     let dscore =
                         SCALE * exp(products.score - lse) * (products.dweight * factor - delta);
                     let kept = ((row_bits >> (begin + j)) & 1u) == 1u;
-                    let factors = gather(select(0.0, dscore, kept), index);
+                    let factors = quad_values(select(0.0, dscore, kept), index);
                     dquery = plus_row(dquery, factors.xy, key);
                 }
             }

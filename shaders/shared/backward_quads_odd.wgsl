@@ -1,5 +1,5 @@
-// Rows of heads in memory as single floats, HEAD_DIM of them a row; `backward_quads` says the same of vec4f.
-// Reads `qkv`, `out` and `dout`, writes `result`.
+// Rows of heads as single floats, HEAD_DIM of them a row: heads of any size. Reads `qkv`, `out` and
+// `dout`, writes `result`.
 
 fn float_of(tensor: u32, i: u32) -> f32 {
     if (tensor == OUT) { return out[i]; }

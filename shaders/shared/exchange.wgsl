@@ -1,9 +1,9 @@
-// How the invocations of an octet exchange values: through workgroup memory, for devices without
-// subgroup functions. `exchange_subgroups` says the same with them.
+// How the invocations of an octet exchange values where there are no subgroup functions: through
+// workgroup memory.
 var<workgroup> exchanged: array<vec4f, INVOCATIONS>;
 
 // Sums each component over the octet; component lane % 4 of the sum.
-fn scatter(x: vec4f, index: u32) -> f32 {
+fn octet_sum(x: vec4f, index: u32) -> f32 {
     let octet = index - index % LANES;
     workgroupBarrier();
     exchanged[index] = x;
@@ -14,7 +14,7 @@ fn scatter(x: vec4f, index: u32) -> f32 {
 }
 
 // The values of the four pairs.
-fn gather(x: f32, index: u32) -> vec4f {
+fn quad_values(x: f32, index: u32) -> vec4f {
     let quad = index - index % 4u;
     workgroupBarrier();
     exchanged[index].x = x;

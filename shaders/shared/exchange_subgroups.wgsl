@@ -1,8 +1,8 @@
-// How the invocations of an octet exchange values: by subgroup functions. `exchange` says the same
-// without. No subgroup has less than eight invocations, and those of an octet are neighbours in one.
+// How the invocations of an octet exchange values by subgroup functions. No subgroup has less than
+// eight invocations, and those of an octet are neighbours in one.
 
 // Sums each component over the octet; component lane % 4 of the sum.
-fn scatter(x: vec4f, index: u32) -> f32 {
+fn octet_sum(x: vec4f, index: u32) -> f32 {
     let odd = index % 2u == 1u;
     let pairs = select(x.xz, x.yw, odd) + quadSwapX(select(x.yw, x.xz, odd));
     let high = index % 4u > 1u;
@@ -12,7 +12,7 @@ fn scatter(x: vec4f, index: u32) -> f32 {
 }
 
 // The values of the four pairs.
-fn gather(x: f32, index: u32) -> vec4f {
+fn quad_values(x: f32, index: u32) -> vec4f {
     return vec4f(quadBroadcast(x, 0u), quadBroadcast(x, 1u), quadBroadcast(x, 2u),
         quadBroadcast(x, 3u));
 }

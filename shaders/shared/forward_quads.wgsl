@@ -1,5 +1,4 @@
-// Rows of heads in memory as vec4f, QUADS of them a row; `forward_quads_odd` says the same of
-// heads whose size is no multiple of four.
+// Rows of heads as vec4f, QUADS of them a row: where the size of a head is a multiple of four.
 // Reads `qkv`, writes `result`.
 
 // Part of a row; what lies beyond the head is zero.

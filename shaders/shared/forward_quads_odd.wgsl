@@ -1,5 +1,5 @@
-// Rows of heads in memory as single floats, HEAD_DIM of them a row; `forward_quads` says the same of vec4f.
-// Reads `qkv`, writes `result`.
+// Rows of heads as single floats, HEAD_DIM of them a row: heads of any size. Reads `qkv`, writes
+// `result`.
 
 fn float_of(tensor: u32, i: u32) -> f32 {
     return qkv[i];

@@ -1,8 +1,6 @@
 // Octets: LANES neighbouring invocations, eight for most heads, share rows of a head. Each holds
-// PARTS vec4 of a row, those numbered lane, lane + LANES and so on, so that together they read a row
-// in one piece, and an invocation has room for several rows. With `exchange` and `total`.
-// They sum four products of rows at a time, each for the invocations of one lane % 4, and what becomes
-// of it is computed there.
+// PARTS vec4 of a row, those numbered lane, lane + LANES and so on: together they read a row in one
+// piece, and each has registers for several rows. With `exchange` and `total`.
 const LANES: u32 = 8u; // a power of two, at least 4
 const PARTS: u32 = 2u; // at most 4
 const ROWS: u32 = 4u; // of their own: 1, 2 or 4

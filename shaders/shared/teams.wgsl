@@ -1,8 +1,8 @@
-// How a workgroup divides attention. A team of invocations takes a slice: SLICE neighbouring rows of
-// a block of any sequence. Its octets have ROWS of them each, and walk the blocks that theirs
-// visits, or is visited by, with TILE rows of them at a time in workgroup memory. Where all teams of
-// a workgroup are of one sequence they go together: they walk what any of them is to see, and load
-// each tile once for all. With `block`; reads params, `blocks` and `visits`.
+// How a workgroup divides attention. A team of invocations takes a slice: SLICE neighbouring rows
+// of a block of any sequence. Its octets have ROWS of them each, and walk the blocks that theirs
+// visits, or is visited by, with TILE rows at a time in workgroup memory. Where all teams of a
+// workgroup are of one sequence they go together: they walk what any of them is to see, and load
+// each tile once for all. With `block` and `visitors`; reads params, `blocks` and `visits`.
 const BLOCK: u32 = 16u; // most rows of a block
 const SLICE: u32 = 8u; // a multiple of ROWS; half a block where a block has two slices
 const TEAMS: u32 = 4u; // of a workgroup

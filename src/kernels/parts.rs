@@ -1,5 +1,5 @@
 //! What several shaders say: `shaders/shared/*.wgsl`, appended behind a kernel's own text, so that
-//! the lines of a kernel keep their numbers. Its first line names its parts, such as
+//! the lines of a kernel keep their numbers. Its first lines name its parts, such as
 //! `// with: block random`.
 //!
 //! A part mentions what it declares itself, what the parts that its header names declare, and
@@ -25,6 +25,7 @@ const PARTS: &[(&str, &str)] = parts![
     "exchange_subgroups",
     "forward_quads",
     "forward_quads_odd",
+    "head_rows",
     "octets",
     "qkv",
     "random",
@@ -32,16 +33,14 @@ const PARTS: &[(&str, &str)] = parts![
     "select",
     "teams",
     "texels",
-    "tiles",
     "total",
     "visitors",
     "visits",
 ];
 
-/// The parts that a kernel's first line names.
+/// The parts that a kernel's first lines name.
 fn names(own: &str) -> impl Iterator<Item = &str> {
-    let first = own.lines().next().and_then(|line| line.strip_prefix("// with:"));
-    first.unwrap_or_default().split_whitespace()
+    own.lines().map_while(|line| line.strip_prefix("// with:")).flat_map(str::split_whitespace)
 }
 
 /// The complete text of a kernel, as compilers and drivers see it.
