@@ -34,7 +34,7 @@ impl Tiling {
         // Four vec4 of a row in an invocation at most, and two if eight lanes suffice for that.
         let lanes = match quads {
             ..=8 => 4,
-            ..=32 => 8,
+            9..=32 => 8,
             _ => quads.div_ceil(4).next_power_of_two(),
         };
         // 64 registers, and a quarter more or less for heads between.
