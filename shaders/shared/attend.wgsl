@@ -5,7 +5,6 @@
 // Pair i is of query i % ROWS and key i / ROWS, and is dealt with where lane % 4 is i.
 const OTHERS: u32 = 4u / ROWS;
 const LOWEST: f32 = -3.0e38;
-const TURN: u32 = min(ROWS, TILE / OTHERS); // times OTHERS keys are taken between two rescalings
 
 // The score of this invocation's pair, of own rows with the OTHERS keys from `at` on in the tile;
 // bit 0 of `kept` says whether the mask keeps that of the octet's first own row and first key.
@@ -35,15 +34,16 @@ fn attend(group: vec3u, index: u32) {
                 fill_tiles(place, course, head, begin);
                 workgroupBarrier();
                 let end = min(course.tile, course.reach - begin);
-                for (var j = 0u; j < end; j += TURN * OTHERS) {
+                // Four keys between two rescalings.
+                for (var j = 0u; j < end; j += 4u) {
                     let at = room + j;
                     let kept = row_bits >> (begin + j);
                     var scores = vec4f(LOWEST);
                     scores.x = score_of(query, at, index, kept);
-                    if (TURN > 1u) {
+                    if (ROWS > 1u) {
                         scores.y = score_of(query, at + OTHERS, index, kept >> OTHERS);
                     }
-                    if (TURN > 2u) {
+                    if (ROWS > 2u) {
                         scores.z = score_of(query, at + 2u * OTHERS, index, kept >> (2u * OTHERS));
                         scores.w = score_of(query, at + 3u * OTHERS, index, kept >> (3u * OTHERS));
                     }
@@ -60,11 +60,11 @@ fn attend(group: vec3u, index: u32) {
                     sums = times_own(sums, quad_values(shrink, index));
                     sums = plus_others(sums, quad_values(weights.x, index),
                         take_others(SECOND + at, place.lane));
-                    if (TURN > 1u) {
+                    if (ROWS > 1u) {
                         sums = plus_others(sums, quad_values(weights.y, index),
                             take_others(SECOND + at + OTHERS, place.lane));
                     }
-                    if (TURN > 2u) {
+                    if (ROWS > 2u) {
                         sums = plus_others(sums, quad_values(weights.z, index),
                             take_others(SECOND + at + 2u * OTHERS, place.lane));
                         sums = plus_others(sums, quad_values(weights.w, index),
@@ -92,8 +92,8 @@ fn dropout_of(place: Place, head: u32, row: u32, key: u32) -> vec4f {
     let at = stops[place.team].first + key - start;
     var factors = vec4f(1.0);
     factors.x = weight_factor(head, sequence, query, at);
-    if (TURN > 1u) { factors.y = weight_factor(head, sequence, query, at + OTHERS); }
-    if (TURN > 2u) {
+    if (ROWS > 1u) { factors.y = weight_factor(head, sequence, query, at + OTHERS); }
+    if (ROWS > 2u) {
         factors.z = weight_factor(head, sequence, query, at + 2u * OTHERS);
         factors.w = weight_factor(head, sequence, query, at + 3u * OTHERS);
     }

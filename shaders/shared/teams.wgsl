@@ -6,7 +6,7 @@
 const BLOCK: u32 = 16u; // most rows of a block
 const SLICE: u32 = 8u; // a multiple of ROWS; half a block where a block has two slices
 const TEAMS: u32 = 4u; // of a workgroup
-const TILE: u32 = 4u; // divides BLOCK
+const TILE: u32 = 4u; // a multiple of 4 that divides BLOCK
 const TOGETHER: bool = true; // whether teams may go together
 const TEAM: u32 = SLICE / ROWS * LANES; // invocations of a team
 const INVOCATIONS: u32 = TEAM * TEAMS;

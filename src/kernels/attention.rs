@@ -1,6 +1,6 @@
 //! Block-sparse attention over a mask, and its gradients.
 
-use super::heads::{Heads, Octets};
+use super::heads::{AttentionKernels, Heads};
 use super::mask::Mask;
 use super::pointwise::Dropout;
 use super::{Command, Count, Grid, Launch, Shader, Size, Symbol, TensorId, Word, shader, texels};
@@ -16,8 +16,6 @@ struct Tiling {
     rows: u32,
     /// Rows of a team.
     slice: u32,
-    /// Rows that a team has in workgroup memory at a time.
-    tile: u32,
     /// Teams in a workgroup.
     teams: u32,
 }
@@ -25,6 +23,8 @@ struct Tiling {
 impl Tiling {
     /// Invocations in a workgroup, where that many make whole teams.
     const INVOCATIONS: u32 = 64;
+    /// Rows that a team has in workgroup memory at a time.
+    const TILE: u32 = 4;
     /// Bytes that the tiles of a workgroup may take: half of what every WebGPU device has.
     const BYTES: u32 = 8 << 10;
 
@@ -42,13 +42,11 @@ impl Tiling {
             ..=2 => 8 / tensors,
             _ => 4 / tensors,
         };
-        // Heads beyond every model's have room for single rows.
-        let (rows, tile) = if quads > 64 { (4, 1) } else { (rows, 4) };
         let slice = Block::slice(block);
         let team = slice / rows * lanes;
-        let bytes = 2 * tile * quads.next_multiple_of(lanes) * 16;
+        let bytes = 2 * Self::TILE * quads.next_multiple_of(lanes) * 16;
         let teams = (Self::INVOCATIONS / team).min(Self::BYTES / bytes).max(1);
-        Self { lanes, rows, slice, tile, teams }
+        Self { lanes, rows, slice, teams }
     }
 
     fn fix(self, shader: Shader, heads: Heads, mask: &Mask) -> Shader {
@@ -57,7 +55,7 @@ impl Tiling {
             .with("PARTS", format!("{}u", heads.dim.div_ceil(4).div_ceil(self.lanes)))
             .with("ROWS", format!("{}u", self.rows))
             .with("SLICE", format!("{}u", self.slice))
-            .with("TILE", format!("{}u", self.tile))
+            .with("TILE", format!("{}u", Self::TILE))
             .with("TEAMS", format!("{}u", self.teams))
             // Blocks that choose what they visit have little in common.
             .with("TOGETHER", mask.chosen_visits().is_none())
@@ -126,17 +124,20 @@ pub fn forward(
     out: TensorId,
     log_sum_exp: TensorId,
 ) -> Command {
-    let (shader, access, grid) = if heads.stream(abilities, mask.block) {
-        (texels(shader!("attention_forward_streaming")), Access::Texels, grid(heads))
-    } else {
-        let shader = match heads.octets(abilities) {
-            Octets::Subgroups => shader!("attention_forward_octets"),
-            Octets::Memory => shader!("attention_forward"),
-            Octets::Odd => shader!("attention_forward_odd"),
-        };
-        let tiling = Tiling::new(heads, mask.block, 2);
-        let [x, y] = tiling.counts(heads, mask);
-        (tiling.fix(shader, heads, mask), Access::Read, Grid::Plane(x, y))
+    let shader = match heads.attention(abilities, mask.block) {
+        AttentionKernels::Streaming => texels(shader!("attention_forward_streaming")),
+        AttentionKernels::Octets => shader!("attention_forward_octets"),
+        AttentionKernels::Plain => shader!("attention_forward"),
+        AttentionKernels::Rows => shader!("attention_forward_rows"),
+    };
+    let (shader, access, grid) = match heads.attention(abilities, mask.block) {
+        AttentionKernels::Streaming => (shader, Access::Texels, grid(heads)),
+        AttentionKernels::Rows => (shader, Access::Read, grid(heads)),
+        AttentionKernels::Octets | AttentionKernels::Plain => {
+            let tiling = Tiling::new(heads, mask.block, 2);
+            let [x, y] = tiling.counts(heads, mask);
+            (tiling.fix(shader, heads, mask), Access::Read, Grid::Plane(x, y))
+        }
     };
     let shader = specialise(shader, heads, mask, dropout);
     // Scores and values: a multiplication and an addition each.
@@ -177,14 +178,14 @@ pub fn backward(
     tensors: Backward,
     scratch: impl FnOnce(Size) -> TensorId,
 ) -> Vec<Command> {
-    if heads.stream(abilities, mask.block) {
-        let rows = Size::from(Symbol::Tokens).times(u64::from(heads.count));
-        return stream_backward(heads, dropout, mask, tensors, scratch(rows)).to_vec();
-    }
-    let shader = match heads.octets(abilities) {
-        Octets::Subgroups => shader!("attention_backward_octets"),
-        Octets::Memory => shader!("attention_backward"),
-        Octets::Odd => shader!("attention_backward_odd"),
+    let kernels = heads.attention(abilities, mask.block);
+    let shader = match kernels {
+        AttentionKernels::Streaming | AttentionKernels::Rows => {
+            let rows = Size::from(Symbol::Tokens).times(u64::from(heads.count));
+            return backward_by_rows(kernels, heads, dropout, mask, tensors, scratch(rows)).into();
+        }
+        AttentionKernels::Octets => shader!("attention_backward_octets"),
+        AttentionKernels::Plain => shader!("attention_backward"),
     };
     let tiling = Tiling::new(heads, mask.block, 4);
     let shader = specialise(tiling.fix(shader, heads, mask), heads, mask, dropout);
@@ -202,9 +203,10 @@ pub fn backward(
     vec![Command::Launch(launch)]
 }
 
-/// The gradient by the kernels of CPU adapters; `delta [heads, tokens]` is room for the products of
-/// `out` and `dout`.
-fn stream_backward(
+/// The gradient by kernels whose invocations have rows of their own; `delta [heads, tokens]` is room
+/// for the products of `out` and `dout`.
+fn backward_by_rows(
+    kernels: AttentionKernels,
     heads: Heads,
     dropout: Option<Dropout>,
     mask: &Mask,
@@ -220,11 +222,23 @@ fn stream_backward(
     .read(tensors.out)
     .read(tensors.dout)
     .write(delta);
+    let (query, key_value, access) = match kernels {
+        AttentionKernels::Streaming => (
+            texels(shader!("attention_backward_query_streaming")),
+            texels(shader!("attention_backward_key_value_streaming")),
+            Access::Texels,
+        ),
+        _ => (
+            shader!("attention_backward_query_rows"),
+            shader!("attention_backward_key_value_rows"),
+            Access::Read,
+        ),
+    };
     let walk = |shader: Shader, factor: u64| {
-        let shader = specialise(texels(shader), heads, mask, dropout);
+        let shader = specialise(shader, heads, mask, dropout);
         Launch::new(shader, parameters(heads, mask, dropout), grid(heads))
-            .bind(tensors.qkv, Access::Texels)
-            .bind(tensors.dout, Access::Texels)
+            .bind(tensors.qkv, access)
+            .bind(tensors.dout, access)
             .read(tensors.log_sum_exp)
             .read(delta)
             .read(mask.blocks)
@@ -233,11 +247,7 @@ fn stream_backward(
             .write(tensors.dqkv)
             .counting(operations(heads, mask, factor))
     };
-    [
-        Command::Launch(shared),
-        Command::Launch(walk(shader!("attention_backward_query_streaming"), 6)),
-        Command::Launch(walk(shader!("attention_backward_key_value_streaming"), 8)),
-    ]
+    [Command::Launch(shared), Command::Launch(walk(query, 6)), Command::Launch(walk(key_value, 8))]
 }
 
 #[cfg(test)]

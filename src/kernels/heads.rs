@@ -31,23 +31,27 @@ impl Heads {
         abilities.streaming && self.dim.is_multiple_of(4) && block.is_multiple_of(8)
     }
 
-    /// Which kernels cards take.
-    pub(super) fn octets(self, abilities: Abilities) -> Octets {
+    /// Which attention kernels are taken.
+    pub(super) fn attention(self, abilities: Abilities, block: u32) -> AttentionKernels {
         match self.dim {
-            dim if !dim.is_multiple_of(4) => Octets::Odd,
-            ..=128 if abilities.subgroups => Octets::Subgroups,
-            _ => Octets::Memory,
+            _ if self.stream(abilities, block) => AttentionKernels::Streaming,
+            dim if abilities.streaming || !dim.is_multiple_of(4) => AttentionKernels::Rows,
+            ..=128 if abilities.subgroups => AttentionKernels::Octets,
+            ..=256 => AttentionKernels::Plain,
+            _ => AttentionKernels::Rows,
         }
     }
 }
 
-/// How octets of invocations, which share the rows of a head, exchange values.
+/// Kinds of attention kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Octets {
-    /// By subgroup functions.
-    Subgroups,
-    /// Through workgroup memory.
-    Memory,
-    /// Likewise, and rows are read component by component.
-    Odd,
+pub(super) enum AttentionKernels {
+    /// An invocation has rows of its own, and reads texels.
+    Streaming,
+    /// Octets of invocations share rows and exchange values by subgroup functions.
+    Octets,
+    /// Likewise, and they exchange values through workgroup memory.
+    Plain,
+    /// An invocation has a row, component by component: whatever else there is.
+    Rows,
 }

@@ -20,7 +20,7 @@ use std::path::Path;
 
 /// Policies that between them need every kernel.
 pub const POLICIES: [&str; 5] = ["dense", "topk:0.8", "block-topk:0.8", "local:32", "random:0.8"];
-const ADAPTERS: [Abilities; 2] = [Abilities::CPU, Abilities::GPU];
+const ADAPTERS: [Abilities; 3] = [Abilities::CPU, Abilities::GPU, Abilities::PLAIN_GPU];
 /// The batch that plans have room for: 8 sentences of 64 tokens. Only which variant of a product
 /// is taken depends on it.
 const LARGEST: Sizes = Sizes {
@@ -49,7 +49,7 @@ pub struct Shaders(BTreeMap<String, Text>);
 
 impl Shaders {
     /// The texts that training and evaluating a model take, under policies of every kind and on
-    /// both kinds of adapter.
+    /// each kind of adapter.
     ///
     /// # Errors
     /// Sizes of the model that do not fit each other, or that kernels cannot count.

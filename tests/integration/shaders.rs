@@ -201,7 +201,7 @@ fn every_kernel_is_launched_and_belongs_to_a_family() {
 /// One that only a plan makes: it must not happen that these are lost unnoticed.
 #[test]
 fn plans_specialise_shaders() {
-    let (start, constants) = ("attention_forward_odd-", "HEAD_DIM=6u,QUADS=2u,BLOCK=8u");
+    let (start, constants) = ("attention_forward_rows-", "HEAD_DIM=6u,QUADS=2u,BLOCK=8u");
     let found = |(name, _): (&str, _)| name.starts_with(start) && name.contains(constants);
     assert!(TEXTS.iter().any(found));
     assert!(TEXTS.iter().count() >= 466, "{} texts", TEXTS.iter().count());
