@@ -20,6 +20,7 @@ const PARTS: &[(&str, &str)] = parts![
     "dout",
     "dropout",
     "finish",
+    "finish_one",
     "ordered",
     "qkv",
     "random",
