@@ -2,7 +2,7 @@
 #
 #   make train ARGS="--sparsity topk:0.8"     make test ARGS="shaders::"
 
-.PHONY: train test lint deny driver has-driver shaders-in-chrome
+.PHONY: train test lint deny driver has-driver cards shaders-in-chrome
 
 train: has-driver
 	@cargo run --release -- train $(ARGS)
@@ -28,6 +28,12 @@ has-driver:
 # Installs Mesa's software driver with the system's package manager where there is no driver yet.
 driver:
 	@sh scripts/vulkan-driver.sh
+
+# What the compilers of cards make of the kernels: writes docs/cards.md, and fails where a budget is
+# broken that is not known to be. ARGS=--record writes down what is; ARGS=--check writes nothing.
+cards:
+	@scripts/cards.sh fetch
+	@cargo run --release --quiet --example cards -- page $(ARGS)
 
 # Every shader in every shape that is known, through the compiler that Chrome ships.
 shaders-in-chrome: tests/chrome/node_modules/.package-lock.json

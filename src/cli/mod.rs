@@ -3,6 +3,7 @@
 
 mod bench;
 mod devices;
+mod doctor;
 mod eval;
 mod predict;
 mod progress;
@@ -62,6 +63,8 @@ enum Command {
     Tune(tune::Arguments),
     /// List the adapters that can be used.
     Devices(devices::Arguments),
+    /// Check that every kernel computes what it should on this adapter, and how fast it is.
+    Doctor(doctor::Arguments),
     /// Write the complete shader texts that training and evaluating a model take, for reading and
     /// for other compilers; needs no adapter.
     Shaders(shaders::Arguments),
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
                 Command::Bench(arguments) => bench::run(arguments, common),
                 Command::Tune(arguments) => tune::run(arguments, common),
                 Command::Devices(arguments) => devices::run(arguments),
+                Command::Doctor(arguments) => doctor::run(arguments, common),
                 Command::Shaders(arguments) => shaders::run(arguments),
             }
         }

@@ -3,7 +3,6 @@
 use crate::data::{Batch, Encoded};
 use crate::error::Result;
 use crate::kernels::Sizes;
-use crate::model;
 use crate::sparsity::{BlockMask, LayerRules};
 
 /// Steps submitted before the oldest one's results are waited for.
@@ -39,7 +38,7 @@ impl Prepared {
 
     /// Its sizes.
     pub fn sizes(&self) -> Sizes {
-        model::sizes(&self.batch.offsets, self.batch.distinct(), &self.masks)
+        Sizes::of_batch(&self.batch.offsets, self.batch.distinct(), &self.masks)
     }
 }
 
@@ -52,6 +51,6 @@ pub fn sizes_of<'a>(batches: impl Iterator<Item = Vec<&'a Encoded>>, rules: &Lay
         }
         // No more distinct ids than tokens.
         let distinct = offsets[batch.len()] as usize;
-        largest.max(model::sizes(&offsets, distinct, &rules.masks(&offsets)))
+        largest.max(Sizes::of_batch(&offsets, distinct, &rules.masks(&offsets)))
     })
 }

@@ -181,6 +181,7 @@ fn lower(graph: &Graph, tuning: &Tuning, largest: Sizes) -> Lowered {
             Origin::Input => Place::Input,
             Origin::Value => Place::Nowhere,
         },
+        within: tensor.within.clone(),
     };
     let mut tensors: Vec<Planned> = graph.tensors.iter().map(planned).collect();
     let mut commands = Vec::new();
@@ -193,6 +194,7 @@ fn lower(graph: &Graph, tuning: &Tuning, largest: Sizes) -> Lowered {
                 shape: Shape(vec![elements]),
                 element: Element::F32,
                 place: Place::Nowhere,
+                within: None,
             });
             TensorId(tensors.len() as u32 - 1)
         };

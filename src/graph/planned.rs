@@ -1,6 +1,6 @@
 //! The tensors of a plan, and what its commands do to them.
 
-use super::{Role, Shape};
+use super::{Role, Shape, Within};
 use crate::gpu::Access;
 use crate::kernels::{Command, Element, Sizes, TensorId};
 
@@ -30,6 +30,8 @@ pub struct Planned {
     pub element: Element,
     /// Where it lies.
     pub place: Place,
+    /// Where in its group, if it is a member of one.
+    pub within: Option<Within>,
 }
 
 impl Planned {

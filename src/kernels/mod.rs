@@ -15,6 +15,7 @@ pub mod matmul;
 pub mod optimizer;
 mod parts;
 pub mod pointwise;
+pub mod probe;
 mod size;
 pub mod tune;
 

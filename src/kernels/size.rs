@@ -1,6 +1,7 @@
 //! Sizes that change from batch to batch are symbols until a step binds them, so that a plan is
 //! made once and printed, counted and tested without a device.
 
+use crate::sparsity::BlockMask;
 use std::fmt;
 
 /// What the elements of a tensor are.
@@ -71,6 +72,24 @@ pub struct Sizes {
 }
 
 impl Sizes {
+    /// The sizes of a batch of sentences, `offsets [sentences + 1]` being where each starts, with
+    /// the number of distinct words in it.
+    pub fn of_batch(offsets: &[u32], distinct: usize, masks: &[BlockMask]) -> Self {
+        let lengths = offsets.windows(2).map(|ends| ends[1] - ends[0]);
+        // All masks share their blocks.
+        let blocks = masks.first();
+        Self {
+            tokens: offsets.last().copied().unwrap_or(0),
+            sequences: lengths.len() as u32,
+            distinct: distinct as u32,
+            blocks: blocks.map_or(0, BlockMask::block_count),
+            pairs: blocks.map_or(0, BlockMask::pair_count),
+            bit_pairs: masks.iter().map(BlockMask::bit_pairs).max().unwrap_or(0),
+            visits: blocks.map_or(0, |mask| mask.visits.len() as u32),
+            longest: lengths.max().unwrap_or(0),
+        }
+    }
+
     fn of(&self, symbol: Symbol) -> u64 {
         u64::from(match symbol {
             Symbol::Tokens => self.tokens,

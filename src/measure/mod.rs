@@ -2,6 +2,7 @@
 //! attention.
 
 mod attention;
+pub mod doctor;
 mod products;
 pub mod reference;
 mod tuning_file;

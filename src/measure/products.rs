@@ -90,12 +90,8 @@ impl<'a> ProductBench<'a> {
         let [m, n, k] = sizes;
         let sizes = sizes.map(Size::from);
         let mut graph = Graph::new();
-        let mut factors = FACTORS.iter().zip(&self.factors);
-        let mut factor = || {
-            let (name, values) = factors.next().expect("three factors");
-            graph.parameter(name, &[values.len() as u64])
-        };
-        let (a, b, x) = (factor(), factor(), factor());
+        let [a, b, x] =
+            [0, 1, 2].map(|at| graph.parameter(FACTORS[at], &[self.factors[at].len() as u64]));
         let c = graph.value("c", [Size::from(m), Size::from(n)]);
         let mut results = vec![c];
         if products == Products::Gradients {
@@ -140,8 +136,28 @@ impl<'a> ProductBench<'a> {
         Ok(started.elapsed().as_secs_f64())
     }
 
-    /// Compares elements spread over each result with their sums in float64.
+    /// Whether the variant is as exact as it has to be.
     fn check(&mut self, variant: Variant) -> Result<()> {
+        let Worst { error, row, column, is, sum } = self.worst(variant)?;
+        if error <= TOLERANCE {
+            return Ok(());
+        }
+        Err(Error::device(format!(
+            "{variant}: element [{row}, {column}] of a result of {} is {is}, and should be {sum}",
+            self.class
+        )))
+    }
+
+    /// The largest error of a variant, relative to what an element is a sum of.
+    ///
+    /// # Errors
+    /// It does not compile, or does not run.
+    pub fn error(&mut self, variant: Variant) -> Result<f64> {
+        Ok(self.worst(variant)?.error)
+    }
+
+    /// Compares elements spread over each result with their sums in float64.
+    fn worst(&mut self, variant: Variant) -> Result<Worst> {
         let ProductClass { products, sizes } = self.class;
         let [m, n, k] = sizes;
         let mut program = self.build(variant, 1, true)?;
@@ -159,25 +175,32 @@ impl<'a> ProductBench<'a> {
                 checked(Transposition::Tn, [k, 1, m], a, &ones),
             ],
         };
-        for (number, (result, got)) in results.iter().zip(&got).enumerate() {
-            result.check(got).map_err(|(row, column, is, sum)| {
-                Error::device(format!(
-                    "{variant}: element [{row}, {column}] of result {number} of {} is {is}, and \
-                     should be {sum}",
-                    self.class
-                ))
-            })?;
-        }
-        Ok(())
+        let worst = results.iter().zip(&got).map(|(result, got)| result.worst(got));
+        Ok(worst.fold(Worst::default(), Worst::or))
+    }
+}
+
+/// The element that is furthest from what it should be.
+#[derive(Default)]
+struct Worst {
+    /// Relative; infinite where it is not a number.
+    error: f64,
+    row: u64,
+    column: u64,
+    is: f32,
+    sum: f64,
+}
+
+impl Worst {
+    fn or(self, other: Self) -> Self {
+        if other.error > self.error { other } else { self }
     }
 }
 
 impl Checked<'_> {
     /// Compares elements spread over the result with their sums in float64.
-    ///
-    /// # Errors
-    /// Row and column of one that is wrong, what it is and should be.
-    fn check(&self, got: &[f32]) -> std::result::Result<(), (u64, u64, f32, f64)> {
+    fn worst(&self, got: &[f32]) -> Worst {
+        let mut worst = Worst::default();
         let [m, n, k] = self.sizes;
         for number in 0..CHECKED.min(m * n) {
             // Both ends, and steps that are no multiple of a tile.
@@ -198,12 +221,11 @@ impl Checked<'_> {
                 magnitude += term.abs();
             }
             let is = got[at as usize];
-            let error = (f64::from(is) - sum).abs();
-            if error.is_nan() || error > TOLERANCE * magnitude.max(f64::MIN_POSITIVE) {
-                return Err((row, column, is, sum));
-            }
+            let error = (f64::from(is) - sum).abs() / magnitude.max(f64::MIN_POSITIVE);
+            let error = if error.is_nan() { f64::INFINITY } else { error };
+            worst = worst.or(Worst { error, row, column, is, sum });
         }
-        Ok(())
+        worst
     }
 }
 

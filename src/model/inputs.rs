@@ -4,7 +4,7 @@ use crate::data::Batch;
 use crate::graph::Graph;
 use crate::graph::ops::{MaskInputs, TokenInputs};
 use crate::kernels::embedding::SortedTokens;
-use crate::kernels::{Element, Size, Sizes, Symbol, TensorId};
+use crate::kernels::{Element, Size, Symbol, TensorId};
 use crate::sparsity::{BlockMask, LayerRules};
 
 /// What a graph of the model is given at each step.
@@ -67,23 +67,5 @@ impl Inputs {
     /// `[sequences]`, the classes.
     pub fn labels(&self) -> TensorId {
         self.labels
-    }
-}
-
-/// The sizes of a batch of sentences, `offsets [sentences + 1]` being where each starts, with the
-/// number of distinct words in it.
-pub fn sizes(offsets: &[u32], distinct: usize, masks: &[BlockMask]) -> Sizes {
-    let lengths = offsets.windows(2).map(|ends| ends[1] - ends[0]);
-    // All masks share their blocks.
-    let blocks = masks.first();
-    Sizes {
-        tokens: offsets.last().copied().unwrap_or(0),
-        sequences: lengths.len() as u32,
-        distinct: distinct as u32,
-        blocks: blocks.map_or(0, BlockMask::block_count),
-        pairs: blocks.map_or(0, BlockMask::pair_count),
-        bit_pairs: masks.iter().map(BlockMask::bit_pairs).max().unwrap_or(0),
-        visits: blocks.map_or(0, |mask| mask.visits.len() as u32),
-        longest: lengths.max().unwrap_or(0),
     }
 }

@@ -17,7 +17,7 @@ mod tensor;
 
 pub use config::Config;
 pub use encoder::{Encoder, Head};
-pub use inputs::{Inputs, sizes};
+pub use inputs::Inputs;
 pub use loaded::{Model, download, encode, load_model, upload};
 pub use network::{Attention, Network, network};
 pub use parameters::{

@@ -26,6 +26,6 @@ pub use run_directory::{HeldDirectory, RunDirectory};
 pub use schedule::{LearningRate, Schedule, Step};
 pub use settings::{Flag, Overrides, Setting, Settings};
 pub use settings_file::SettingsFile;
-pub use shaders::{Shaders, Text};
+pub use shaders::{POLICIES, Shaders, Text, plans};
 pub use trainer::{Memory, PendingStep, StepResult, Trainer, TrainingPlans, Work};
 pub use training_run::{Event, Outcome, train};

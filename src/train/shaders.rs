@@ -2,6 +2,7 @@
 //! compilers. Needs no device.
 
 use super::{Settings, TrainingPlans};
+use crate::engine::AttentionPairs;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::Abilities;
@@ -18,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Policies that between them need every kernel.
-const POLICIES: [&str; 5] = ["dense", "topk:0.8", "block-topk:0.8", "local:32", "random:0.8"];
+pub const POLICIES: [&str; 5] = ["dense", "topk:0.8", "block-topk:0.8", "local:32", "random:0.8"];
 const ADAPTERS: [Abilities; 2] = [Abilities::CPU, Abilities::GPU];
 /// The batch that plans have room for: 8 sentences of 64 tokens. Only which variant of a product
 /// is taken depends on it.
@@ -128,23 +129,10 @@ impl Shaders {
     /// Adds what training and evaluating a model take under a policy.
     fn add_model(&mut self, config: &Config, policy: &Policy, what: &str) -> Result<()> {
         for abilities in ADAPTERS {
-            let tuning = Tuning::from(abilities);
-            let mut add = |phase: &str, plan: Plan| {
+            for (phase, plan) in plans(config, policy, &abilities.into(), LARGEST)? {
                 let used = format!("{phase} {policy} on {}{what}", abilities.name());
                 self.add(plan.commands.into_iter().map(|(_, command)| command), &used);
-            };
-            for (phase, parts) in [("training", 1), ("training in parts", 2)] {
-                let settings = Settings { gradient_accumulation: parts, ..Settings::default() };
-                let plans = TrainingPlans::new(config, policy, &settings, &tuning, LARGEST)?;
-                add(phase, plans.gradient);
-                plans.update.into_iter().for_each(|plan| add(phase, plan));
             }
-            let mut graph = Graph::new();
-            let rules = policy.evaluation().for_layers(config.encoder.layers)?;
-            let weights = Weights::new(&mut graph, config);
-            let inputs = Inputs::new(&mut graph, &rules);
-            network(&mut graph, config, &weights, &inputs, Pass::Inference)?;
-            add("evaluation", Plan::new(&graph, tuning, LARGEST, &[])?);
         }
         Ok(())
     }
@@ -206,6 +194,37 @@ impl Shaders {
             self.0.entry(name).or_insert_with(new).used.insert(used.to_owned());
         }
     }
+}
+
+/// The plans that training and evaluating a model take under a policy, for batches up to a size,
+/// each with what it is for: `training`, `settling` (of late updates), `training in parts` (two
+/// plans), `evaluation`.
+///
+/// # Errors
+/// Sizes of the model that do not fit each other, or that kernels cannot count.
+pub fn plans(
+    config: &Config,
+    policy: &Policy,
+    tuning: &Tuning,
+    largest: Sizes,
+) -> Result<Vec<(&'static str, Plan)>> {
+    let mut plans = Vec::new();
+    for (phase, parts) in [("training", 1), ("training in parts", 2)] {
+        let settings = Settings { gradient_accumulation: parts, ..Settings::default() };
+        let of_step = TrainingPlans::new(config, policy, &settings, tuning, largest)?;
+        plans.push((phase, of_step.gradient));
+        plans.extend(of_step.update.map(|plan| (phase, plan)));
+        plans.extend(of_step.settle.map(|plan| ("settling", plan)));
+    }
+    let mut graph = Graph::new();
+    let rules = policy.evaluation().for_layers(config.encoder.layers)?;
+    let weights = Weights::new(&mut graph, config);
+    let inputs = Inputs::new(&mut graph, &rules);
+    let network = network(&mut graph, config, &weights, &inputs, Pass::Inference)?;
+    let outputs: Vec<TensorId> =
+        [network.logits].into_iter().chain(AttentionPairs::wanted(&network.attention)).collect();
+    plans.push(("evaluation", Plan::new(&graph, tuning.clone(), largest, &outputs)?));
+    Ok(plans)
 }
 
 /// A model of few layers with heads of this size.

@@ -7,7 +7,7 @@ use crisp::engine::Prepared;
 use crisp::gpu::{Abilities, Device};
 use crisp::graph::Session;
 use crisp::kernels::{Scalars, Sizes};
-use crisp::model::{self, Config};
+use crisp::model::Config;
 use crisp::sparsity::Policy;
 use crisp::train::{Batches, Settings, Trainer, TrainingPlans};
 use std::path::Path;
@@ -138,7 +138,7 @@ fn parts_take_the_memory_of_a_part() {
     let sizes = |sentences: u32| -> Sizes {
         let offsets: Vec<u32> = (0..=sentences).map(|sentence| sentence * 128).collect();
         let masks = policy.for_layers(6).unwrap().masks(&offsets);
-        model::sizes(&offsets, sentences as usize * 128, &masks)
+        Sizes::of_batch(&offsets, sentences as usize * 128, &masks)
     };
     let made = |parts: usize, sentences: u32| {
         let settings = Settings { gradient_accumulation: parts, ..Settings::default() };

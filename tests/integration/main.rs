@@ -5,6 +5,7 @@
 //! says why.
 
 mod accumulation;
+mod cards;
 mod checkpoint;
 mod command_line;
 mod data;

@@ -82,7 +82,7 @@ fn activations_computed_again_take_less_memory() {
     let tokens = 16 * 512;
     let offsets: Vec<u32> = (0..=16).map(|sentence| sentence * 512).collect();
     let masks = Policy::dense().for_layers(6).unwrap().masks(&offsets);
-    let largest = model::sizes(&offsets, tokens as usize, &masks);
+    let largest = Sizes::of_batch(&offsets, tokens as usize, &masks);
     let [kept, again] = [false, true].map(|checkpoint_activations| {
         let settings = Settings { checkpoint_activations, ..Settings::default() };
         let policy = Policy::dense();

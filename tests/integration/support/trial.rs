@@ -7,7 +7,6 @@ use crisp::graph::ops::{LayerRule, MaskInputs, TokenInputs};
 use crisp::graph::{Graph, Plan, Program, Seed, Session, Shape, Step, gradients};
 use crisp::kernels::embedding::SortedTokens;
 use crisp::kernels::{Command, Element, Scalars, Size, Sizes, Symbol, TensorId};
-use crisp::model;
 use crisp::random::SplitMix64;
 use crisp::sparsity::{Block, BlockMask, LayerRules, Policy};
 use std::collections::HashMap;
@@ -114,7 +113,7 @@ impl Packed {
         let batch = Batch::pack(&sentences.iter().collect::<Vec<_>>()).unwrap();
         let rules = policy.for_layers(1).unwrap();
         let masks = rules.masks(&batch.offsets);
-        let sizes = model::sizes(&batch.offsets, batch.distinct(), &masks);
+        let sizes = Sizes::of_batch(&batch.offsets, batch.distinct(), &masks);
         let mask = masks.into_iter().next().unwrap();
         Self { batch, rules, mask, sizes }
     }

@@ -1,0 +1,66 @@
+//! `crisp doctor`: whether an adapter computes what it should, and how fast it is.
+
+use super::{Common, note, open, print, print_json};
+use crate::error::{Error, Result};
+use crate::measure::doctor::{Checked, examine};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The whole report as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
+    let mut session = open(common)?;
+    let json = arguments.json;
+    let found = examine(&mut session, |checked| {
+        if !json {
+            note(&line(checked));
+        }
+    })?;
+    if json {
+        print_json(&found)?;
+    } else {
+        let adapter = &found.adapter;
+        print(&format!(
+            "{} ({}), driver {} {}",
+            adapter.name, adapter.backend, adapter.driver, adapter.driver_version
+        ))?;
+        print(&match found.subgroup {
+            None => "subgroups: none".into(),
+            Some(subgroup) => format!(
+                "subgroups: {} invocations, {}",
+                subgroup.size,
+                if subgroup.in_order { "in order" } else { "NOT in the order of invocations" }
+            ),
+        })?;
+        print(&format!(
+            "copies {:.0} GB/s; products {:.0} GFLOP/s",
+            found.bandwidth_gb_s, found.gflops
+        ))?;
+        let failed = found.kernels.iter().filter(|kernel| !kernel.passed).count();
+        print(&format!(
+            "{} of {} kernels compute what they should, {:.0} s",
+            found.kernels.len() - failed,
+            found.kernels.len(),
+            found.seconds
+        ))?;
+    }
+    if found.passed {
+        return Ok(());
+    }
+    Err(Error::device("this adapter does not compute what it should")
+        .remedy("Update its driver. Please report it, with what `crisp doctor --json` prints."))
+}
+
+fn line(checked: &Checked) -> String {
+    let Checked { name, variant, max_error, bound, passed, why } = checked;
+    let verdict = if *passed { "ok" } else { "WRONG" };
+    let error = match (max_error, why) {
+        (_, Some(why)) => why.clone(),
+        (Some(error), None) => format!("error {error:.1e}, at most {bound:.0e}"),
+        (None, None) => "not a number".into(),
+    };
+    format!("{verdict:5} {name}, {variant}: {error}")
+}

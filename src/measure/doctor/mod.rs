@@ -1,0 +1,79 @@
+//! What somebody with a card runs first: whether every kernel computes what it should there, what
+//! the kernels take for granted, and how fast the card is at what they need.
+
+mod checks;
+mod probe;
+mod trial;
+
+use crate::error::Result;
+use crate::gpu::AdapterDescription;
+use crate::graph::Session;
+pub use probe::Subgroups;
+use serde::Serialize;
+use std::time::Instant;
+
+/// What was found of an adapter.
+#[derive(Debug, Clone, Serialize)]
+pub struct Examination {
+    /// The adapter.
+    pub adapter: AdapterDescription,
+    /// Whether everything is as it should be.
+    pub passed: bool,
+    /// Every kernel that was checked.
+    pub kernels: Vec<Checked>,
+    /// Bytes that a kernel reads and writes in a second, in billions.
+    pub bandwidth_gb_s: f64,
+    /// Floating-point operations of a product in a second, in billions.
+    pub gflops: f64,
+    /// What its subgroups are like; nothing where it has none.
+    pub subgroup: Option<Subgroups>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// A kernel that was held against float64.
+#[derive(Debug, Clone, Serialize)]
+pub struct Checked {
+    /// What it computes.
+    pub name: &'static str,
+    /// By which kernels, and on what.
+    pub variant: String,
+    /// The largest error, relative to what an element is a sum of; nothing where it did not run.
+    pub max_error: Option<f64>,
+    /// What it may be.
+    pub bound: f64,
+    /// Whether it is that small.
+    pub passed: bool,
+    /// Why it did not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// Examines an adapter. `on` hears of each kernel once it has been checked.
+///
+/// # Errors
+/// The device failed altogether.
+pub fn examine(session: &mut Session, mut on: impl FnMut(&Checked)) -> Result<Examination> {
+    let started = Instant::now();
+    let adapter = session.device.adapter.clone();
+    let subgroup = probe::subgroups(session)?;
+    let mut kernels = Vec::new();
+    for check in checks::all(&session.tuning) {
+        let checked = check.run(session);
+        on(&checked);
+        kernels.push(checked);
+        // A device that is lost answers nothing any more.
+        session.device.check("checking kernels")?;
+    }
+    let passed = kernels.iter().all(|kernel| kernel.passed)
+        && subgroup.as_ref().is_none_or(|subgroup| subgroup.in_order);
+    Ok(Examination {
+        bandwidth_gb_s: probe::bandwidth(session)?,
+        gflops: probe::product_speed(session)?,
+        adapter,
+        passed,
+        kernels,
+        subgroup,
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
