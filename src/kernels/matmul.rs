@@ -205,9 +205,9 @@ const BLOCKED: [Variant; 9] = [
     blocked([32, 32], [4, 4], 4),
 ];
 
-/// The defaults among them, each with the number of workgroups of the longest sums, as all work is
-/// counted in, from which on it is taken: the first where a large GPU (128 multiprocessors) has two
-/// each, the others where most have one.
+/// The defaults among them, each with the number of workgroups from which on it is taken: the first
+/// where a large GPU (128 multiprocessors) has two each, the others where most have one. Gradients
+/// are counted in workgroups of the longer sums, so that none of those is what all wait for.
 const DEFAULTS: [(Variant, u64); 4] =
     [(BLOCKED[0], 256), (BLOCKED[3], 96), (BLOCKED[7], 96), (BLOCKED[8], 0)];
 

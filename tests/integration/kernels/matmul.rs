@@ -163,8 +163,8 @@ fn every_variant_is_right() {
     }
 }
 
-/// dx = dy·W (times a slope, and something added), dW = dyᵀ·x, dbias = Σ_rows dy: all in one launch,
-/// the latter two twice, where they are added to what is there. Twice the same bits.
+/// dx = dy·W (times a slope, and something added), dW = dyᵀ·x, dbias = Σ_rows dy: all in one
+/// launch, the latter two twice, where they are added to what is there. Twice the same bits.
 fn check_gradients(
     session: &mut crisp::graph::Session,
     what: &str,
@@ -328,8 +328,8 @@ fn where_vectors_fit_cpu_adapters_stream_and_gpus_block() {
     assert_eq!(choice(Transposition::Tn, [7, 8, 8]), [tiled, tiled]);
 }
 
-/// A launch is done when its last workgroup is: on a large GPU, of 128 multiprocessors, none of those
-/// of DistilBERT-base may do much more than its share, from short sentences to long ones.
+/// A launch is done when its last workgroup is: on a large GPU, of 128 multiprocessors, none of
+/// those of DistilBERT-base may do much more than its share, whatever the sentences' lengths.
 #[test]
 fn no_workgroup_of_a_default_does_much_more_than_its_share() {
     for tokens in [420, 576, 900, 4096, 8192] {
