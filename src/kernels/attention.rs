@@ -1,10 +1,74 @@
 //! Block-sparse attention over a mask, and its gradients.
 
-use super::Heads;
+use super::heads::{Heads, Octets};
 use super::mask::Mask;
 use super::pointwise::Dropout;
 use super::{Command, Count, Grid, Launch, Shader, Size, Symbol, TensorId, Word, shader, texels};
 use crate::gpu::{Abilities, Access};
+use crate::sparsity::Block;
+
+/// How a card divides attention, in numbers of `shaders/shared/octets.wgsl` and `teams.wgsl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tiling {
+    /// Invocations that share a row.
+    lanes: u32,
+    /// Rows that they have of their own.
+    rows: u32,
+    /// Rows of a team.
+    slice: u32,
+    /// Rows that a team has in workgroup memory at a time.
+    tile: u32,
+    /// Teams in a workgroup.
+    teams: u32,
+}
+
+impl Tiling {
+    /// Invocations in a workgroup, where that many make whole teams.
+    const INVOCATIONS: u32 = 64;
+    /// Bytes that the tiles of a workgroup may take: half of what every WebGPU device has.
+    const BYTES: u32 = 8 << 10;
+
+    /// With `tensors` rows in registers for each row of an octet: 2 in forward, 4 in backward.
+    fn new(heads: Heads, block: u32, tensors: u32) -> Self {
+        let quads = heads.dim.div_ceil(4);
+        // Four vec4 of a row in an invocation at most, and two if eight lanes suffice for that.
+        let lanes = match quads {
+            0..=8 => 4,
+            9..=32 => 8,
+            _ => quads.div_ceil(4).next_power_of_two(),
+        };
+        // 64 registers, and a quarter more or less for heads between.
+        let rows = match quads.div_ceil(lanes) {
+            ..=2 => 8 / tensors,
+            _ => 4 / tensors,
+        };
+        // Heads beyond every model's have room for single rows.
+        let (rows, tile) = if quads > 64 { (4, 1) } else { (rows, 4) };
+        let slice = Block::slice(block);
+        let team = slice / rows * lanes;
+        let bytes = 2 * tile * quads.next_multiple_of(lanes) * 16;
+        let teams = (Self::INVOCATIONS / team).min(Self::BYTES / bytes).max(1);
+        Self { lanes, rows, slice, tile, teams }
+    }
+
+    fn fix(self, shader: Shader, heads: Heads, mask: &Mask) -> Shader {
+        shader
+            .with("LANES", format!("{}u", self.lanes))
+            .with("PARTS", format!("{}u", heads.dim.div_ceil(4).div_ceil(self.lanes)))
+            .with("ROWS", format!("{}u", self.rows))
+            .with("SLICE", format!("{}u", self.slice))
+            .with("TILE", format!("{}u", self.tile))
+            .with("TEAMS", format!("{}u", self.teams))
+            // Blocks that choose what they visit have little in common.
+            .with("TOGETHER", mask.chosen_visits().is_none())
+    }
+
+    /// Workgroups along the slices of the batch, and along the heads.
+    fn counts(self, heads: Heads, mask: &Mask) -> [Count; 2] {
+        let slices = Size::from(Symbol::Blocks).times(u64::from(mask.block / self.slice));
+        [Count::new(slices, self.teams), Count::new(heads.count, 1)]
+    }
+}
 
 fn specialise(shader: Shader, heads: Heads, mask: &Mask, dropout: Option<Dropout>) -> Shader {
     heads
@@ -36,6 +100,7 @@ fn operations(heads: Heads, mask: &Mask, factor: u64) -> [Size; 3] {
     [pairs, heads.count.into(), Size::from(heads.dim).times(factor)]
 }
 
+/// A workgroup a block and head.
 fn grid(heads: Heads) -> Grid {
     Grid::Plane(Count::new(Symbol::Blocks, 1), Count::new(heads.count, 1))
 }
@@ -51,16 +116,23 @@ pub fn forward(
     out: TensorId,
     log_sum_exp: TensorId,
 ) -> Command {
-    let (shader, access) = if heads.stream(abilities, mask.block) {
-        (texels(shader!("attention_forward_streaming")), Access::Texels)
+    let (shader, access, grid) = if heads.stream(abilities, mask.block) {
+        (texels(shader!("attention_forward_streaming")), Access::Texels, grid(heads))
     } else {
-        (shader!("attention_forward"), Access::Read)
+        let shader = match heads.octets(abilities) {
+            Octets::Subgroups => shader!("attention_forward_octets"),
+            Octets::Memory => shader!("attention_forward"),
+            Octets::Odd => shader!("attention_forward_odd"),
+        };
+        let tiling = Tiling::new(heads, mask.block, 2);
+        let [x, y] = tiling.counts(heads, mask);
+        (tiling.fix(shader, heads, mask), Access::Read, Grid::Plane(x, y))
     };
     let shader = specialise(shader, heads, mask, dropout);
     // Scores and values: a multiplication and an addition each.
     let operations = operations(heads, mask, 4);
     Command::Launch(
-        Launch::new(shader, parameters(heads, mask, dropout), grid(heads))
+        Launch::new(shader, parameters(heads, mask, dropout), grid)
             .bind(qkv, access)
             .read(mask.blocks)
             .read(mask.visits)
@@ -82,53 +154,80 @@ pub struct Backward {
     pub log_sum_exp: TensorId,
     /// `[tokens, heads · dim]`
     pub dout: TensorId,
-    /// `[heads, tokens]`, room for the rows' shared part.
-    pub delta: TensorId,
     /// `[tokens, 3 · heads · dim]`, the result.
     pub dqkv: TensorId,
 }
 
-/// The gradient of query, key and value.
+/// The gradient of query, key and value. `scratch` makes room for a tensor.
 pub fn backward(
     abilities: Abilities,
     heads: Heads,
     dropout: Option<Dropout>,
     mask: &Mask,
     tensors: Backward,
+    scratch: impl FnOnce(Size) -> TensorId,
+) -> Vec<Command> {
+    if heads.stream(abilities, mask.block) {
+        let rows = Size::from(Symbol::Tokens).times(u64::from(heads.count));
+        return stream_backward(heads, dropout, mask, tensors, scratch(rows)).to_vec();
+    }
+    let shader = match heads.octets(abilities) {
+        Octets::Subgroups => shader!("attention_backward_octets"),
+        Octets::Memory => shader!("attention_backward"),
+        Octets::Odd => shader!("attention_backward_odd"),
+    };
+    let tiling = Tiling::new(heads, mask.block, 4);
+    let shader = specialise(tiling.fix(shader, heads, mask), heads, mask, dropout);
+    let [x, y] = tiling.counts(heads, mask);
+    let launch = Launch::new(shader, parameters(heads, mask, dropout), Grid::Layers(x, y, 2))
+        .read(tensors.qkv)
+        .read(tensors.out)
+        .read(tensors.dout)
+        .read(tensors.log_sum_exp)
+        .read(mask.blocks)
+        .read(mask.visits)
+        .read(mask.bits.unwrap_or(mask.blocks))
+        .write(tensors.dqkv)
+        .counting(operations(heads, mask, 14));
+    vec![Command::Launch(launch)]
+}
+
+/// The gradient by the kernels of CPU adapters; `delta [heads, tokens]` is room for the products of
+/// `out` and `dout`.
+fn stream_backward(
+    heads: Heads,
+    dropout: Option<Dropout>,
+    mask: &Mask,
+    tensors: Backward,
+    delta: TensorId,
 ) -> [Command; 3] {
     let rows = Size::from(Symbol::Tokens).times(u64::from(heads.count));
-    let delta = Launch::new(
+    let shared = Launch::new(
         shader!("attention_backward_delta").with("HEAD_DIM", format!("{}u", heads.dim)),
         vec![Symbol::Tokens.into(), heads.count.into()],
         Grid::Linear(Count::new(rows, 64)),
     )
     .read(tensors.out)
     .read(tensors.dout)
-    .write(tensors.delta);
-    let streaming = heads.stream(abilities, mask.block);
-    let access = if streaming { Access::Texels } else { Access::Read };
+    .write(delta);
     let walk = |shader: Shader, factor: u64| {
-        let shader = specialise(shader, heads, mask, dropout);
+        let shader = specialise(texels(shader), heads, mask, dropout);
         Launch::new(shader, parameters(heads, mask, dropout), grid(heads))
-            .bind(tensors.qkv, access)
-            .bind(tensors.dout, access)
+            .bind(tensors.qkv, Access::Texels)
+            .bind(tensors.dout, Access::Texels)
             .read(tensors.log_sum_exp)
-            .read(tensors.delta)
+            .read(delta)
             .read(mask.blocks)
             .read(mask.visits)
             .read(mask.bits.unwrap_or(mask.blocks))
             .write(tensors.dqkv)
             .counting(operations(heads, mask, factor))
     };
-    let (query, key_value) = if streaming {
-        (
-            texels(shader!("attention_backward_query_streaming")),
-            texels(shader!("attention_backward_key_value_streaming")),
-        )
-    } else {
-        (shader!("attention_backward_query"), shader!("attention_backward_key_value"))
-    };
-    [Command::Launch(delta), Command::Launch(walk(query, 6)), Command::Launch(walk(key_value, 8))]
+    [
+        Command::Launch(shared),
+        Command::Launch(walk(shader!("attention_backward_query_streaming"), 6)),
+        Command::Launch(walk(shader!("attention_backward_key_value_streaming"), 8)),
+    ]
 }
 
 #[cfg(test)]

@@ -30,4 +30,24 @@ impl Heads {
     pub(super) fn stream(self, abilities: Abilities, block: u32) -> bool {
         abilities.streaming && self.dim.is_multiple_of(4) && block.is_multiple_of(8)
     }
+
+    /// Which kernels cards take.
+    pub(super) fn octets(self, abilities: Abilities) -> Octets {
+        match self.dim {
+            dim if !dim.is_multiple_of(4) => Octets::Odd,
+            ..=128 if abilities.subgroups => Octets::Subgroups,
+            _ => Octets::Memory,
+        }
+    }
+}
+
+/// How octets of invocations, which share the rows of a head, exchange values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Octets {
+    /// By subgroup functions.
+    Subgroups,
+    /// Through workgroup memory.
+    Memory,
+    /// Likewise, and rows are read component by component.
+    Odd,
 }

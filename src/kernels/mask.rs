@@ -264,7 +264,9 @@ mod tests {
             blocks,
             pairs_first,
             keep,
-            visits_first
+            visits_first,
+            even_slice,
+            odd_slice
         ];
         let text = include_str!("../../shaders/shared/block.wgsl");
         assert_eq!(members(text, "Block"), layout);

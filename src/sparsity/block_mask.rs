@@ -26,9 +26,24 @@ pub struct Block {
     pub keep: u32,
     /// First word of its row of visits.
     pub visits_first: u32,
+    /// A slice of the batch, [`Block::NO_SLICE`] where there are fewer: the list of them, by which
+    /// cards share out the rows, has two entries a block, so that it needs no buffer of its own.
+    pub even_slice: u32,
+    /// The slice after that.
+    pub odd_slice: u32,
 }
 
 impl Block {
+    /// Stands in the list of slices behind the last.
+    pub const NO_SLICE: u32 = u32::MAX;
+
+    /// Rows of a slice, where blocks have so many tokens: half a block, or all of a small one. As
+    /// sentences are short, cards take rows by the slice and not by the block: less of their lanes
+    /// idle behind a sentence's end.
+    pub fn slice(block: u32) -> u32 {
+        if block > 8 { block / 2 } else { block }
+    }
+
     /// Words that the kernels read of a block.
     pub const WORDS: u32 = (size_of::<Self>() / size_of::<u32>()) as u32;
 
@@ -86,6 +101,8 @@ impl BlockMask {
                     pairs_first: pairs,
                     keep: rule.keep(length),
                     visits_first: mask.visits.len() as u32,
+                    even_slice: Block::NO_SLICE,
+                    odd_slice: Block::NO_SLICE,
                 };
                 let row = |key: u32| match *rule {
                     Rule::Local { window, global } => local(index, key, block, window, global),
@@ -101,10 +118,27 @@ impl BlockMask {
                 mask.blocks.push(of);
             }
         }
+        mask.list_slices();
         if let Rule::Local { window, global } = *rule {
             mask.bits = mask.local_bits(window, global);
         }
         mask
+    }
+
+    /// Writes the list of slices that have rows: twice the number of the block, and 1 for the
+    /// second of its slices.
+    fn list_slices(&mut self) {
+        let rows = Block::slice(self.block);
+        let slices: Vec<u32> = (0u32..)
+            .zip(&self.blocks)
+            .flat_map(|(number, block)| {
+                (0..block.length.div_ceil(rows)).map(move |half| 2 * number + half)
+            })
+            .collect();
+        for (block, pair) in self.blocks.iter_mut().zip(slices.chunks(2)) {
+            block.even_slice = pair[0];
+            block.odd_slice = pair.get(1).copied().unwrap_or(Block::NO_SLICE);
+        }
     }
 
     /// Numbers the sentences from `first` on: a batch may be a part of a step.
@@ -276,6 +310,26 @@ mod tests {
         }
         let all = 1 + 17 * 17 + 32 * 32 + 640 * 640;
         assert_eq!((mask.all_pairs(), mask.known_pairs()), (all, Some(all)));
+    }
+
+    /// Each row of each block is some slice's, and no slice is without rows.
+    #[test]
+    fn slices_cover_every_row_once() {
+        for block in [4, 8, 16, 32] {
+            let offsets = [0, 1, 9, 9 + 16, 9 + 16 + 17, 120, 300];
+            let mask = BlockMask::new(&Rule::Dense, block, &offsets);
+            let listed = mask.blocks.iter().flat_map(|it| [it.even_slice, it.odd_slice]);
+            let slices: Vec<u32> = listed.filter(|slice| *slice != Block::NO_SLICE).collect();
+            let mut rows = Vec::new();
+            for slice in slices {
+                let of = mask.blocks[(slice / 2) as usize];
+                let first = slice % 2 * Block::slice(block);
+                assert!(first < of.length, "a slice without rows");
+                let end = of.length.min(first + Block::slice(block));
+                rows.extend((first..end).map(|row| of.first + row));
+            }
+            assert_eq!(rows, (0..300).collect::<Vec<_>>(), "blocks of {block}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::kernels::matmul::{
     Activation, GradientOperands, Operands, Products, Transposition, Variant, gradients, matmul,
 };
 use crate::kernels::tune::Tuning;
-use crate::kernels::{Command, Launch, Size, Sizes, TensorId, pointwise};
+use crate::kernels::{Command, Launch, Size, Sizes, TensorId, pointwise, probe};
 use crate::model::{Config, Inputs, Weights, network};
 use crate::sparsity::Policy;
 use serde_json::{Map, Value, json};
@@ -181,6 +181,7 @@ impl Shaders {
         }
         // Of no model here: their gradients meet in products.
         self.add([pointwise::add(sizes[0], a, b, c)].into_iter(), "gradients that meet elsewhere");
+        self.add([probe::subgroups(a)].into_iter(), "crisp doctor");
     }
 
     fn add(&mut self, commands: impl Iterator<Item = Command>, used: &str) {

@@ -41,9 +41,11 @@ pub fn attention(
         let Some(dout) = dout[0] else { return Ok(vec![]) };
         let dqkv = graph.value("d qkv", [tokens, width.times(3)]);
         graph.node(ATTENTION[1], &[dqkv], move |lowering| {
-            let delta = lowering.scratch(tokens.times(u64::from(heads.count)));
-            let tensors = Backward { qkv, out, log_sum_exp, dout, delta, dqkv };
-            kernels::backward(lowering.abilities(), heads, dropout, &mask, tensors).to_vec()
+            let tensors = Backward { qkv, out, log_sum_exp, dout, dqkv };
+            let abilities = lowering.abilities();
+            kernels::backward(abilities, heads, dropout, &mask, tensors, |size| {
+                lowering.scratch(size)
+            })
         });
         Ok(vec![(qkv, dqkv)])
     });

@@ -1,13 +1,14 @@
 //! Which keys the policies choose, read back from the device and compared with a selection on the
 //! host: the highest scores, the lowest index among equals, exactly k.
 
-use super::attention::{expand, qkv_shape, random_qkv};
+use super::attention::{qkv_shape, random_qkv};
 use super::reference::{dot, pcg4d};
 use crate::support::trial::*;
 use crisp::graph::{Session, ops};
 use crisp::kernels::Heads;
 use crisp::kernels::mask::Mask;
 use crisp::kernels::{Scalars, Sizes};
+use crisp::measure::reference::attention::expand;
 use crisp::sparsity::{Block, Policy, Rule, Share};
 
 /// The `keep` highest of the scores, the first of those that are equal; ascending.
