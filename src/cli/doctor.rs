@@ -1,8 +1,10 @@
 //! `crisp doctor`: whether an adapter computes what it should, and how fast it is.
 
-use super::{Common, note, open, print, print_json};
+use super::{Common, note, open, print, print_json, tuning_file};
 use crate::error::{Error, Result};
+use crate::kernels::tune::Tuning;
 use crate::measure::doctor::{Checked, examine};
+use crate::measure::save_tuning;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -13,16 +15,22 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let mut session = open(common)?;
+    // What was set aside before is looked at again: the driver may be a better one.
+    let adapter = session.device.adapter.clone();
+    let chosen = std::mem::take(&mut session.tuning.chosen);
+    session.tuning = Tuning { chosen, ..Tuning::from(&adapter) };
     let json = arguments.json;
     let found = examine(&mut session, |checked| {
         if !json {
             note(&line(checked));
         }
     })?;
+    if let Some(path) = tuning_file() {
+        save_tuning(&session.tuning, &path, &adapter)?;
+    }
     if json {
         print_json(&found)?;
     } else {
-        let adapter = &found.adapter;
         print(&format!(
             "{} ({}), driver {} {}",
             adapter.name, adapter.backend, adapter.driver, adapter.driver_version
@@ -40,6 +48,9 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
             found.bandwidth_gb_s, found.gflops
         ))?;
         let failed = found.kernels.iter().filter(|kernel| !kernel.passed).count();
+        for what in &session.tuning.set_aside {
+            print(&format!("set aside on this adapter from now on: {what}"))?;
+        }
         print(&format!(
             "{} of {} kernels compute what they should, {:.0} s",
             found.kernels.len() - failed,
@@ -55,7 +66,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
 }
 
 fn line(checked: &Checked) -> String {
-    let Checked { name, variant, max_error, bound, passed, why } = checked;
+    let Checked { name, variant, max_error, bound, passed, why, .. } = checked;
     let verdict = if *passed { "ok" } else { "WRONG" };
     let error = match (max_error, why) {
         (_, Some(why)) => why.clone(),

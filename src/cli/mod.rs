@@ -176,6 +176,9 @@ fn open(common: &Common) -> Result<Session> {
         let Session { device, tuning, .. } = &mut session;
         *tuning = load_tuning(&path, &device.adapter);
         tracing::info!("{} products tuned, in {}", tuning.chosen.len(), path.display());
+        for what in &tuning.set_aside {
+            note(&format!("set aside, because it is wrong on this adapter (crisp doctor): {what}"));
+        }
     }
     Ok(session)
 }

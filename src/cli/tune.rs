@@ -5,17 +5,24 @@ use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::kernels::Sizes;
 use crate::kernels::tune::{Choice, ProductClass};
-use crate::measure::{save_tuning, tune};
+use crate::measure::{export_tuning, import_tuning, save_tuning, tune};
 use crate::model::encode;
 use crate::sparsity::Policy;
 use crate::train::{Batches, Settings, TrainingPlans};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Arguments {
     /// A directory in Hugging Face layout, a hub id, or `quickstart`.
-    #[arg(long, value_name = "M")]
-    model: String,
+    #[arg(long, value_name = "M", required_unless_present_any = ["export", "import"])]
+    model: Option<String>,
+    /// Writes what is known of this machine's adapters to a file, for other machines.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "import"])]
+    export: Option<PathBuf>,
+    /// Takes over what another machine has found of adapters, in place of what is known here.
+    #[arg(long, value_name = "FILE", conflicts_with = "model")]
+    import: Option<PathBuf>,
     /// Sentences per step.
     #[arg(long, value_name = "B", default_value_t = Settings::default().batch_size)]
     batch_size: usize,
@@ -23,7 +30,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1)]
     gradient_accumulation: usize,
     /// Tokens of each sentence.
-    #[arg(long, value_name = "L", required_unless_present = "data", conflicts_with = "data")]
+    #[arg(long, value_name = "L", required_unless_present_any = ["data", "export", "import"], conflicts_with = "data")]
     length: Option<u32>,
     /// The data that will be trained on; the sizes are those of its largest batch.
     #[arg(long, value_name = "D")]
@@ -57,8 +64,19 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         Error::input("this system names no cache directory")
             .remedy("Set CRISP_CACHE to a directory that may be written.")
     })?;
+    if let Some(to) = &arguments.export {
+        let count = export_tuning(&path, to)?;
+        return print(&format!("{count} adapters, in {}", to.display()));
+    }
+    if let Some(from) = &arguments.import {
+        let count = import_tuning(&path, from)?;
+        return print(&format!("{count} adapters, from {}", from.display()));
+    }
+    let Some(model) = &arguments.model else {
+        return Err(Error::usage("--model: which model's products are to be measured?"));
+    };
     let mut session = open(common)?;
-    let model = source::model(&arguments.model, settings.seed)?;
+    let model = source::model(model, settings.seed)?;
     let largest = match &arguments.data {
         Some(data) => {
             let dataset = source::dataset(data, Split::Train, model.config.task.labels())?;

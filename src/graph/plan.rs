@@ -8,7 +8,7 @@ use super::ir::{Graph, Lowering, Origin, Shape};
 use super::planned::{Place, Planned, operations, texels, touched, writes};
 use super::recompute::recompute;
 use crate::error::{Advice, Error, Result};
-use crate::gpu::{Access, Device, Texture};
+use crate::gpu::{Access, Buffer, Device, Texture};
 use crate::kernels::tune::{ProductClass, Tuning};
 use crate::kernels::{Command, Element, Size, Sizes, TensorId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -105,18 +105,31 @@ impl Plan {
         stored.collect::<BTreeMap<_, _>>().values().sum()
     }
 
-    /// Bytes of what the host writes at each step.
-    pub fn input_bytes(&self) -> u64 {
-        let inputs = self.tensors.iter().filter(|tensor| tensor.place == Place::Input);
-        inputs.map(|tensor| tensor.room(&self.largest)).sum()
+    /// The inputs lie in one buffer, which the host writes at each step: where each begins, in
+    /// bytes, and how many bytes all take.
+    pub(super) fn inputs(&self) -> (Vec<(TensorId, u64)>, u64) {
+        let mut bytes = 0;
+        let mut places = Vec::new();
+        for (id, tensor) in (0u32..).map(TensorId).zip(&self.tensors) {
+            if tensor.place == Place::Input {
+                places.push((id, bytes));
+                bytes += tensor.room(&self.largest).next_multiple_of(Buffer::ALIGNMENT);
+            }
+        }
+        (places, bytes)
+    }
+
+    /// Bytes of the parameters of its commands.
+    pub(super) fn parameter_bytes(&self) -> u64 {
+        Device::PARAMETER_STRIDE * self.commands.len().max(1) as u64
     }
 
     /// Bytes that a program of this plan allocates, besides what the store keeps, with room for the
     /// outputs of so many steps that are under way at a time.
     pub fn own_bytes(&self, under_way: usize) -> u64 {
-        let parameters = Device::PARAMETER_STRIDE * self.commands.len().max(1) as u64;
         let (count, bytes) = self.read_backs(under_way);
-        self.made_bytes() + self.input_bytes() + parameters + count as u64 * bytes
+        let given = self.parameter_bytes() + self.inputs().1;
+        self.made_bytes() + given + count as u64 * bytes
     }
 
     /// How many outputs are on their way to the host at a time, and the bytes of the largest.

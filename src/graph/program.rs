@@ -25,9 +25,26 @@ pub struct Program {
     buffers: HashMap<TensorId, Arc<Buffer>>,
     textures: Vec<Texture>,
     prepared: Vec<Bound>,
-    words: Buffer,
-    staging: Vec<u32>,
+    words: Given,
+    inputs: Option<Given>,
     reserved: Reserved,
+}
+
+/// What the host writes at each step, in one piece: each write costs the device a stop.
+struct Given {
+    buffer: Buffer,
+    staging: Vec<u32>,
+}
+
+impl Given {
+    fn new(buffer: Buffer) -> Self {
+        let staging = vec![0; buffer.bytes() as usize / 4];
+        Self { buffer, staging }
+    }
+
+    fn write(&self, device: &Device) {
+        device.write(&self.buffer, &self.staging);
+    }
 }
 
 /// What a program is given for one step.
@@ -70,12 +87,15 @@ impl Program {
     pub fn new(session: &mut Session, plan: Plan, under_way: usize) -> Result<Self> {
         tracing::trace!("{plan}");
         let pipelines = session.compile(&plan)?;
-        let buffers = allocate(session, &plan)?;
+        let words = session.device.uniform("kernel parameters", plan.parameter_bytes())?;
+        let inputs = match plan.inputs().1 {
+            0 => None,
+            bytes => Some(session.device.storage("inputs", bytes)?),
+        };
+        let buffers = allocate(session, &plan, inputs.as_ref())?;
         let device = &session.device;
         let textures = make_textures(device, &plan)?;
         let stride = Device::PARAMETER_STRIDE;
-        let words =
-            device.uniform("kernel parameters", stride * plan.commands.len().max(1) as u64)?;
         let mut prepared = Vec::with_capacity(plan.commands.len());
         for (index, ((op, command), pipeline)) in plan.commands.iter().zip(pipelines).enumerate() {
             prepared.push(match (command, pipeline) {
@@ -100,10 +120,10 @@ impl Program {
                 (Command::Clear(tensor), _) => Bound::Clear(buffers[tensor].clone()),
             });
         }
-        let staging = vec![0; prepared.len() * stride as usize / 4];
         let (count, bytes) = plan.read_backs(under_way);
         let reserved = device.reserve(count, bytes)?;
-        Ok(Self { plan, buffers, textures, prepared, words, staging, reserved })
+        let (words, inputs) = (Given::new(words), inputs.map(Given::new));
+        Ok(Self { plan, buffers, textures, prepared, words, inputs, reserved })
     }
 
     /// The plan that runs.
@@ -181,6 +201,7 @@ impl Program {
                 self.plan.largest
             )));
         }
+        let (places, _) = self.plan.inputs();
         for (tensor, words) in *inputs {
             let planned = self.plan.planned(*tensor);
             let wanted = planned.shape.elements().at(sizes);
@@ -191,13 +212,15 @@ impl Program {
                     words.len()
                 )));
             }
-            if let Some(buffer) = self.buffers.get(tensor) {
-                device.write(buffer, words);
+            let place = places.iter().find(|(input, _)| input == tensor);
+            if let (Some((_, offset)), Some(inputs)) = (place, &mut self.inputs) {
+                let at = *offset as usize / 4;
+                inputs.staging[at..at + words.len()].copy_from_slice(words);
             }
         }
         let stride = Device::PARAMETER_STRIDE as usize / 4;
         for ((_, command), words) in
-            self.plan.commands.iter().zip(self.staging.chunks_exact_mut(stride))
+            self.plan.commands.iter().zip(self.words.staging.chunks_exact_mut(stride))
         {
             if let Command::Launch(launch) = command {
                 for (place, word) in words.iter_mut().zip(&launch.parameters) {
@@ -205,7 +228,8 @@ impl Program {
                 }
             }
         }
-        device.write(&self.words, &self.staging);
+        self.words.write(device);
+        self.inputs.iter().for_each(|inputs| inputs.write(device));
         Ok(())
     }
 
@@ -311,7 +335,11 @@ fn submit_in_time(device: &Device, recorder: &mut Recorder<'_>, work: u64) -> Re
 }
 
 /// The buffer of every tensor that has a place.
-fn allocate(session: &mut Session, plan: &Plan) -> Result<HashMap<TensorId, Arc<Buffer>>> {
+fn allocate(
+    session: &mut Session,
+    plan: &Plan,
+    inputs: Option<&Buffer>,
+) -> Result<HashMap<TensorId, Arc<Buffer>>> {
     let tensors = || (0u32..).map(TensorId).zip(&plan.tensors);
     let mut slots = Vec::new();
     for (index, bytes) in plan.slots.iter().enumerate() {
@@ -336,11 +364,16 @@ fn allocate(session: &mut Session, plan: &Plan) -> Result<HashMap<TensorId, Arc<
                 let Session { store, device, .. } = session;
                 store.buffer(device, &tensor.name, role, &shape, tensor.element)?
             }
-            Place::Input => Arc::new(session.device.storage(&tensor.name, plan.bytes(id))?),
+            Place::Input => continue,
             Place::Slot(slot) => slots[slot].clone(),
             Place::Nowhere => continue,
         };
         buffers.insert(id, buffer);
+    }
+    for (input, offset) in plan.inputs().0 {
+        if let Some(inputs) = inputs {
+            buffers.insert(input, Arc::new(inputs.part(offset, plan.bytes(input))?));
+        }
     }
     Ok(buffers)
 }

@@ -105,6 +105,16 @@ fn grid(heads: Heads) -> Grid {
     Grid::Plane(Count::new(Symbol::Blocks, 1), Count::new(heads.count, 1))
 }
 
+/// The shaders that take query, key and value with subgroup functions, and without.
+pub(crate) fn shaders() -> [Shader; 4] {
+    [
+        shader!("attention_forward"),
+        shader!("attention_forward_octets"),
+        shader!("attention_backward"),
+        shader!("attention_backward_octets"),
+    ]
+}
+
 /// `out [tokens, heads · dim]` and `log_sum_exp [heads, tokens]` from `qkv [tokens, 3 · heads ·
 /// dim]`.
 pub fn forward(

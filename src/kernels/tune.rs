@@ -4,7 +4,7 @@ use super::matmul::{Products, Transposition, Variant};
 use super::{Size, Sizes};
 use crate::gpu::{Abilities, AdapterDescription};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Products that are taken to be alike: of one kind, sizes that depend on the batch rounded up to a
@@ -51,6 +51,9 @@ pub struct Tuning {
     pub streaming: Variant,
     /// The variant that was fastest for a class, by the class's name.
     pub chosen: BTreeMap<String, Choice>,
+    /// What `crisp doctor` has found to compute something else than it should on this adapter:
+    /// variants of products by their names, or [`Tuning::SUBGROUPS`].
+    pub set_aside: BTreeSet<String>,
 }
 
 /// What was found best for a class.
@@ -65,7 +68,12 @@ pub struct Choice {
 impl From<Abilities> for Tuning {
     /// Nothing measured.
     fn from(abilities: Abilities) -> Self {
-        Self { abilities, streaming: Variant::STREAMING, chosen: BTreeMap::new() }
+        Self {
+            abilities,
+            streaming: Variant::STREAMING,
+            chosen: BTreeMap::new(),
+            set_aside: BTreeSet::new(),
+        }
     }
 }
 
@@ -83,6 +91,15 @@ impl From<&AdapterDescription> for Tuning {
 }
 
 impl Tuning {
+    /// What is set aside where kernels with subgroup functions are wrong: others are taken.
+    pub const SUBGROUPS: &str = "subgroup functions";
+
+    /// Takes no kernel any more that was found to be wrong.
+    pub fn set_aside(&mut self, what: impl Into<String>) {
+        self.set_aside.insert(what.into());
+        self.abilities.subgroups &= !self.set_aside.contains(Self::SUBGROUPS);
+    }
+
     /// The variant for products in a plan for batches up to `largest`.
     pub fn products(&self, products: Products, sizes: [Size; 3], largest: &Sizes) -> Variant {
         let class = ProductClass::of(products, sizes, largest).to_string();
@@ -90,10 +107,15 @@ impl Tuning {
         // A run that began on another kind of adapter, or a file that somebody edited, may say
         // anything.
         let candidates = Variant::candidates(self.abilities, products, sizes);
-        match chosen.filter(|variant| candidates.contains(variant)) {
-            Some(variant) => variant,
-            None => self.default(products, sizes, largest),
-        }
+        let is_right = |variant: &Variant| !self.set_aside.contains(&variant.to_string());
+        let default = self.default(products, sizes, largest);
+        chosen
+            .filter(|variant| candidates.contains(variant))
+            .into_iter()
+            .chain([default])
+            .chain(candidates.iter().copied())
+            .find(is_right)
+            .unwrap_or(default)
     }
 
     /// The variant where nothing was measured.

@@ -9,4 +9,4 @@ mod tuning_file;
 
 pub use attention::AttentionBench;
 pub use products::{ProductBench, tune};
-pub use tuning_file::{load_tuning, save_tuning};
+pub use tuning_file::{export_tuning, import_tuning, load_tuning, save_tuning};

@@ -57,12 +57,12 @@ pub fn steps() -> Steps {
 enum Buffer {
     /// Tensors in the session's store, which plans share.
     Stored(String, Role),
-    /// What the host writes, of a plan.
-    Input(usize, TensorId),
+    /// What the host writes, of a plan: its inputs.
+    Inputs(usize),
+    /// Likewise the parameters of its launches.
+    Words(usize),
     /// What tensors of a plan share.
     Slot(usize, usize),
-    /// The parameters of a plan's launches.
-    Words(usize),
     /// What an output comes back through.
     Returned(usize, usize),
 }
@@ -138,16 +138,15 @@ fn submission(device: &mut Tracker, number: usize, plan: &Plan, sizes: &Sizes) -
                 Some(within) => Buffer::Stored(within.group.clone(), role),
                 None => panic!("{} is a member of no group", planned.name),
             },
-            Place::Input => Buffer::Input(number, tensor),
+            Place::Input => Buffer::Inputs(number),
             Place::Slot(slot) => Buffer::Slot(number, slot),
             Place::Nowhere => panic!("{} has no place", planned.name),
         }
     };
     // Each write is a copy out of a buffer that the host has just filled, which takes a barrier.
-    let tensors = (0..plan.tensors.len() as u32).map(TensorId);
-    let inputs = tensors.filter(|tensor| plan.planned(*tensor).place == Place::Input);
-    let filled = inputs.filter(|tensor| plan.planned(*tensor).shape.elements().at(sizes) > 0);
-    for written in filled.map(buffer).chain([Buffer::Words(number)]) {
+    let has_inputs = plan.tensors.iter().any(|tensor| tensor.place == Place::Input);
+    let inputs = has_inputs.then_some(Buffer::Inputs(number));
+    for written in [Buffer::Words(number)].into_iter().chain(inputs) {
         device.set(written, Use::CopyTarget);
         recorded.barriers += 1;
     }

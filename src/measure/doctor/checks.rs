@@ -27,6 +27,7 @@ pub struct Check {
     name: &'static str,
     variant: String,
     bound: f64,
+    replaceable: Option<String>,
     run: Run,
 }
 
@@ -37,11 +38,16 @@ impl Check {
         bound: f64,
         run: impl Fn(&mut Session, &Tuning) -> Result<f64> + 'static,
     ) -> Self {
-        Self { name, variant: variant.into(), bound, run: Box::new(run) }
+        Self { name, variant: variant.into(), bound, replaceable: None, run: Box::new(run) }
     }
 
-    /// Runs it.
-    pub fn run(self, session: &mut Session) -> Checked {
+    /// The same, where other kernels can take its place.
+    fn instead_of(self, what: impl Into<String>) -> Self {
+        Self { replaceable: Some(what.into()), ..self }
+    }
+
+    /// Runs it; says what to set aside if it failed and others can take its place.
+    pub fn run(self, session: &mut Session) -> (Checked, Option<String>) {
         let tuning = session.tuning.clone();
         let result = (self.run)(session, &tuning);
         let (max_error, why) = match result {
@@ -49,8 +55,11 @@ impl Check {
             Err(why) => (None, Some(why.to_string())),
         };
         let passed = max_error.is_some_and(|error| error <= self.bound);
-        let Self { name, variant, bound, .. } = self;
-        Checked { name, variant, max_error, bound, passed, why }
+        let Self { name, variant, bound, replaceable, .. } = self;
+        let set_aside = replaceable.filter(|_| !passed);
+        let checked =
+            Checked { name, variant, max_error, bound, passed, set_aside: set_aside.clone(), why };
+        (checked, set_aside)
     }
 }
 
@@ -79,25 +88,7 @@ pub fn all(tuning: &Tuning) -> Vec<Check> {
             move |session, tuning| norm(session, tuning, 37, columns),
         ));
     }
-    for (heads, policy, dropout) in [
-        (Heads { count: 3, dim: 32 }, "dense", true),
-        (Heads { count: 2, dim: 64 }, "dense", true),
-        (Heads { count: 2, dim: 128 }, "dense", true),
-        (Heads { count: 3, dim: 6 }, "dense", true),
-        (Heads { count: 2, dim: 64 }, "local:9", false),
-        (Heads { count: 2, dim: 64 }, "topk:0.7", false),
-        (Heads { count: 2, dim: 64 }, "random:0.6", true),
-        (Heads { count: 2, dim: 64 }, "block-topk:0.5,block=8", false),
-        (Heads { count: 3, dim: 32 }, "block-topk:0.5", false),
-    ] {
-        let dropped = if dropout { ", dropout" } else { "" };
-        checks.push(Check::new(
-            "attention and its gradient",
-            format!("{policy}{dropped}, {} heads of {}", heads.count, heads.dim),
-            PRODUCT,
-            move |session, tuning| attention(session, tuning, heads, policy, dropout),
-        ));
-    }
+    checks.extend(attention(tuning));
     for policy in ["topk:0.8", "block-topk:0.6,block=4"] {
         checks.push(Check::new("mask", policy, 0.0, move |session, tuning| {
             mask(session, tuning, policy)
@@ -111,6 +102,36 @@ pub fn all(tuning: &Tuning) -> Vec<Check> {
     checks
 }
 
+/// Attention over masks of every kind, by the kernels of this tuning.
+pub fn attention(tuning: &Tuning) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for (heads, policy, dropout) in [
+        (Heads { count: 3, dim: 32 }, "dense", true),
+        (Heads { count: 2, dim: 64 }, "dense", true),
+        (Heads { count: 2, dim: 128 }, "dense", true),
+        (Heads { count: 3, dim: 6 }, "dense", true),
+        (Heads { count: 2, dim: 64 }, "local:9", false),
+        (Heads { count: 2, dim: 64 }, "topk:0.7", false),
+        (Heads { count: 2, dim: 64 }, "random:0.6", true),
+        (Heads { count: 2, dim: 64 }, "block-topk:0.5,block=8", false),
+        (Heads { count: 3, dim: 32 }, "block-topk:0.5", false),
+    ] {
+        let dropped = if dropout { ", dropout" } else { "" };
+        let of = tuning.abilities.name();
+        let check = Check::new(
+            "attention and its gradient",
+            format!("for {of}: {policy}{dropped}, {} heads of {}", heads.count, heads.dim),
+            PRODUCT,
+            move |session, tuning| attend(session, tuning, heads, policy, dropout),
+        );
+        checks.push(match tuning.abilities.subgroups {
+            true => check.instead_of(Tuning::SUBGROUPS),
+            false => check,
+        });
+    }
+    checks
+}
+
 /// Every variant that products may be computed by.
 fn products(tuning: &Tuning) -> Vec<Check> {
     let one = [Transposition::Nn, Transposition::Nt, Transposition::Tn].map(Products::One);
@@ -119,12 +140,15 @@ fn products(tuning: &Tuning) -> Vec<Check> {
         let class = ProductClass { products, sizes: [132, 140, 260] };
         for variant in Variant::candidates(tuning.abilities, products, class.sizes.map(Size::from))
         {
-            checks.push(Check::new(
-                "product",
-                format!("{class}, {variant}"),
-                PRODUCT,
-                move |session, _| ProductBench::new(session, class)?.error(variant),
-            ));
+            let check =
+                Check::new("product", format!("{class}, {variant}"), PRODUCT, move |session, _| {
+                    ProductBench::new(session, class)?.error(variant)
+                });
+            // Of sizes that no other variant is for there is only this one.
+            checks.push(match variant {
+                Variant::Tiled => check,
+                variant => check.instead_of(variant.to_string()),
+            });
         }
     }
     checks
@@ -184,7 +208,7 @@ fn norm(session: &mut Session, tuning: &Tuning, rows: usize, columns: usize) -> 
     Ok(largest(&trial.run(session, tuning, &outputs)?, &want))
 }
 
-fn attention(
+fn attend(
     session: &mut Session,
     tuning: &Tuning,
     heads: Heads,

@@ -8,6 +8,7 @@ mod trial;
 use crate::error::Result;
 use crate::gpu::AdapterDescription;
 use crate::graph::Session;
+use crate::kernels::tune::Tuning;
 pub use probe::Subgroups;
 use serde::Serialize;
 use std::time::Instant;
@@ -17,7 +18,7 @@ use std::time::Instant;
 pub struct Examination {
     /// The adapter.
     pub adapter: AdapterDescription,
-    /// Whether everything is as it should be.
+    /// Whether training is right on it: every kernel that is taken computes what it should.
     pub passed: bool,
     /// Every kernel that was checked.
     pub kernels: Vec<Checked>,
@@ -44,12 +45,16 @@ pub struct Checked {
     pub bound: f64,
     /// Whether it is that small.
     pub passed: bool,
+    /// What is taken no more on this adapter because of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_aside: Option<String>,
     /// Why it did not run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
-/// Examines an adapter. `on` hears of each kernel once it has been checked.
+/// Examines an adapter. `on` hears of each kernel once it has been checked. What is wrong and can
+/// be done by other kernels is set aside in the session's tuning, and those are checked.
 ///
 /// # Errors
 /// The device failed altogether.
@@ -57,16 +62,30 @@ pub fn examine(session: &mut Session, mut on: impl FnMut(&Checked)) -> Result<Ex
     let started = Instant::now();
     let adapter = session.device.adapter.clone();
     let subgroup = probe::subgroups(session)?;
-    let mut kernels = Vec::new();
-    for check in checks::all(&session.tuning) {
-        let checked = check.run(session);
-        on(&checked);
-        kernels.push(checked);
-        // A device that is lost answers nothing any more.
-        session.device.check("checking kernels")?;
+    if subgroup.as_ref().is_some_and(|subgroup| !subgroup.in_order) {
+        session.tuning.set_aside(Tuning::SUBGROUPS);
     }
-    let passed = kernels.iter().all(|kernel| kernel.passed)
-        && subgroup.as_ref().is_none_or(|subgroup| subgroup.in_order);
+    let mut kernels: Vec<Checked> = Vec::new();
+    let mut checks = checks::all(&session.tuning);
+    while !checks.is_empty() {
+        let abilities = session.tuning.abilities;
+        for check in std::mem::take(&mut checks) {
+            let (checked, replaceable) = check.run(session);
+            on(&checked);
+            if let Some(what) = replaceable.filter(|_| !checked.passed) {
+                session.tuning.set_aside(what);
+            }
+            kernels.push(checked);
+            // A device that is lost answers nothing any more.
+            session.device.check("checking kernels")?;
+        }
+        // Attention has other kernels now, which are checked in turn.
+        if abilities != session.tuning.abilities {
+            checks = checks::attention(&session.tuning);
+        }
+    }
+    let wrong = |kernel: &Checked| !kernel.passed && kernel.set_aside.is_none();
+    let passed = !kernels.iter().any(wrong);
     Ok(Examination {
         bandwidth_gb_s: probe::bandwidth(session)?,
         gflops: probe::product_speed(session)?,
