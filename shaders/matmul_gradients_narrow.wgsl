@@ -1,7 +1,7 @@
 // with: activation
 // The gradients of a projection y = x·Wᵀ + bias of few columns, such as the last of a classifier,
-// for which tiles would be nearly empty: dW = dyᵀ·x, dbias, the column sums of dy, and dx = dy·W, in
-// this order, one element an invocation. Takes any size.
+// for which tiles would be nearly empty: dW = dyᵀ·x, dbias, the column sums of dy, and dx = dy·W,
+// in this order, one element an invocation. Takes any size.
 //   dy [rows, out];  W, dW [out, inputs];  x, dx, bent, addend [rows, inputs];  dbias [out].
 // In the end dx is multiplied with the slope of an activation at `bent`, and `addend` is added; dW
 // and dbias may be added to what is there.

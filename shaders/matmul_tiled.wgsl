@@ -1,11 +1,10 @@
-// with: activation
+// with: activation finish_one
 // C = A·B of any size, for GPUs: tiles of A and B in workgroup memory, 4×4 results in registers,
 // loads and stores one by one.
 //   C [m, n] row-major;  A is [m, k], or [k, m] with TRANSPOSE_A;  B is [k, n], or [n, k] with
 //   TRANSPOSE_B.
-// In the end come `bias` [n], the activation or, if BENT, the slope of one at `bent` [m, n], and
-// `addend` [m, n]; `before` [m, n] keeps what the activation is applied to. C may be added to what
-// is there.
+// In the end (shared/finish_one.wgsl) come `bias` [n], the activation or the slope of one at `bent`
+// [m, n], and `addend` [m, n]; `before` [m, n] keeps what the activation is applied to.
 
 struct Params { m: u32, n: u32, k: u32 }
 
@@ -20,11 +19,6 @@ struct Params { m: u32, n: u32, k: u32 }
 
 const TRANSPOSE_A: bool = false;
 const TRANSPOSE_B: bool = false;
-const BIAS: bool = false;
-const KEEP_BEFORE: bool = false;
-const BENT: bool = false;
-const ADD: bool = false;
-const ACCUMULATE: bool = false;
 
 const TILE: u32 = 64u; // rows and columns of C per workgroup
 const DEPTH: u32 = 16u; // steps along k per tile
@@ -33,23 +27,11 @@ const LANES: u32 = 16u; // invocations per side
 var<workgroup> a_tile: array<f32, 1024>; // [DEPTH, TILE]
 var<workgroup> b_tile: array<f32, 1024>; // [DEPTH, TILE]
 
-fn store_value(row: u32, column: u32, sum: f32) {
-    if (row >= params.m || column >= params.n) { return; }
-    let at = row * params.n + column;
-    var value = sum;
-    if (BIAS) { value += bias[column]; }
-    if (KEEP_BEFORE) { before[at] = value; }
-    if (BENT) { value *= slope(vec4f(bent[at])).x; } else { value = activate(vec4f(value)).x; }
-    if (ADD) { value += addend[at]; }
-    if (ACCUMULATE) { value += c[at]; }
-    c[at] = value;
-}
-
-fn store_values(row: u32, column: u32, sums: vec4f) {
-    store_value(row, column, sums.x);
-    store_value(row, column + LANES, sums.y);
-    store_value(row, column + 2u * LANES, sums.z);
-    store_value(row, column + 3u * LANES, sums.w);
+fn finish_columns(row: u32, column: u32, sums: vec4f) {
+    finish_one(row, column, sums.x);
+    finish_one(row, column + LANES, sums.y);
+    finish_one(row, column + 2u * LANES, sums.z);
+    finish_one(row, column + 3u * LANES, sums.w);
 }
 
 @compute @workgroup_size(16, 16)
@@ -110,8 +92,8 @@ fn main(
     }
     let row = row_origin + lane.y;
     let column = column_origin + lane.x;
-    store_values(row, column, sum[0]);
-    store_values(row + LANES, column, sum[1]);
-    store_values(row + 2u * LANES, column, sum[2]);
-    store_values(row + 3u * LANES, column, sum[3]);
+    finish_columns(row, column, sum[0]);
+    finish_columns(row + LANES, column, sum[1]);
+    finish_columns(row + 2u * LANES, column, sum[2]);
+    finish_columns(row + 3u * LANES, column, sum[3]);
 }

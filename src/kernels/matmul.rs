@@ -166,6 +166,8 @@ pub enum Variant {
         #[serde(default)]
         slices: u32,
     },
+    /// `matmul_narrow`: a workgroup an element, values one by one; for projections of few columns.
+    Narrow,
     /// `matmul_tiled`: tiles in workgroup memory, values one by one; any size.
     Tiled,
 }
@@ -178,6 +180,7 @@ impl fmt::Display for Variant {
                 write!(f, "matmul_blocked {}x{}/{}x{}", tile[0], tile[1], thread[0], thread[1])?;
                 if slices > 1 { write!(f, " in {slices} slices") } else { Ok(()) }
             }
+            Self::Narrow => f.write_str("matmul_narrow"),
             Self::Tiled => f.write_str("matmul_tiled"),
         }
     }
@@ -202,9 +205,9 @@ const BLOCKED: [Variant; 9] = [
     blocked([32, 32], [4, 4], 4),
 ];
 
-/// The defaults among them, each with the number of workgroups of the longest sums, as all work is
-/// counted in, from which on it is taken: the first where a large GPU (128 multiprocessors) has two
-/// each, the others where most have one.
+/// The defaults among them, each with the number of workgroups from which on it is taken: the first
+/// where a large GPU (128 multiprocessors) has two each, the others where most have one. Gradients
+/// are counted in workgroups of the longer sums, so that none of those is what all wait for.
 const DEFAULTS: [(Variant, u64); 4] =
     [(BLOCKED[0], 256), (BLOCKED[3], 96), (BLOCKED[7], 96), (BLOCKED[8], 0)];
 
@@ -224,6 +227,9 @@ impl Variant {
                 candidates.extend(BLOCKED);
             }
         }
+        if is_narrow(products, sizes) {
+            candidates.push(Self::Narrow);
+        }
         candidates.push(Self::Tiled);
         if products == Products::Gradients {
             candidates.retain(|variant| matches!(variant, Self::Blocked { .. }));
@@ -239,7 +245,7 @@ impl Variant {
         largest: &Sizes,
     ) -> Self {
         if !in_vectors(products, sizes) {
-            return Self::Tiled;
+            return if is_narrow(products, sizes) { Self::Narrow } else { Self::Tiled };
         }
         if abilities.streaming {
             return Self::STREAMING;
@@ -260,12 +266,13 @@ impl Variant {
 }
 
 /// The shaders of all variants.
-pub(crate) fn shaders() -> [Shader; 4] {
+pub(crate) fn shaders() -> [Shader; 5] {
     [
         shader!("matmul_streaming"),
         shader!("matmul_blocked"),
         shader!("matmul_gradients"),
         shader!("matmul_tiled"),
+        shader!("matmul_narrow"),
     ]
 }
 
@@ -279,6 +286,14 @@ fn in_vectors(products: Products, [m, n, k]: [Size; 3]) -> bool {
     vectors(n) && vectors(along)
 }
 
+/// Columns of a projection that are few.
+const NARROW: u64 = 16;
+
+/// Whether this is a projection of few columns.
+fn is_narrow(products: Products, [_, n, _]: [Size; 3]) -> bool {
+    products == Products::One(Transposition::Nt) && n.fixed().is_some_and(|n| n <= NARROW)
+}
+
 /// `c = activation(a·b + bias)`, or what else the operands say. `scratch` makes a tensor of so many
 /// elements that lives only here.
 pub fn matmul(
@@ -289,33 +304,41 @@ pub fn matmul(
     mut scratch: impl FnMut(Size) -> TensorId,
 ) -> Command {
     let [m, n, k] = sizes;
-    let (shader, tile, access) = match variant {
-        // A variant that was measured for other sizes must not be wrong for these.
-        _ if !in_vectors(Products::One(transposition), sizes) => {
-            (shader!("matmul_tiled"), [64, 64], Access::Read)
-        }
-        Variant::Tiled => (shader!("matmul_tiled"), [64, 64], Access::Read),
-        Variant::Streaming { rows, quads } => {
-            let shader = texels(shader!("matmul_streaming"))
+    let transposed = |shader: Shader| {
+        shader
+            .with("TRANSPOSE_A", transposition == Transposition::Tn)
+            .with("TRANSPOSE_B", transposition == Transposition::Nt)
+    };
+    let cover =
+        |[rows, columns]: [u32; 2]| Grid::Plane(Count::new(n, columns), Count::new(m, rows));
+    // A variant that was measured for other sizes must not be wrong for these.
+    let products = Products::One(transposition);
+    let (in_vectors, is_narrow) = (in_vectors(products, sizes), is_narrow(products, sizes));
+    let (shader, grid, access) = match variant {
+        Variant::Streaming { rows, quads } if in_vectors => {
+            let shader = texels(transposed(shader!("matmul_streaming")))
                 .with("ROWS", format!("{rows}u"))
                 .with("COLUMNS", format!("{quads}u"));
-            (shader, [rows, 8 * 4 * quads], Access::Texels)
+            (shader, cover([rows, 8 * 4 * quads]), Access::Texels)
         }
-        Variant::Blocked { tile, thread, slices } => {
-            (tiles(shader!("matmul_blocked"), tile, thread, slices), tile, Access::Read)
+        Variant::Blocked { tile, thread, slices } if in_vectors => {
+            let shader = tiles(transposed(shader!("matmul_blocked")), tile, thread, slices);
+            (shader, cover(tile), Access::Read)
         }
+        Variant::Narrow if is_narrow => {
+            let elements = Count::new(m.times(n.factor), 1);
+            (shader!("matmul_narrow"), Grid::Linear(elements), Access::Read)
+        }
+        _ => (transposed(shader!("matmul_tiled")), cover([64, 64]), Access::Read),
     };
     let Operands { a, b, bias, activation, before, bent, addend, c, accumulate } = operands;
     let shader = shader
-        .with("TRANSPOSE_A", transposition == Transposition::Tn)
-        .with("TRANSPOSE_B", transposition == Transposition::Nt)
         .with("BIAS", bias.is_some())
         .with("ACTIVATION", format!("{}u", activation.number()))
         .with("KEEP_BEFORE", before.is_some())
         .with("BENT", bent.is_some())
         .with("ADD", addend.is_some())
         .with("ACCUMULATE", accumulate);
-    let grid = Grid::Plane(Count::new(n, tile[1]), Count::new(m, tile[0]));
     // An unused binding still has to be bound: a factor stands in for what would be read, a scratch
     // of one element for what would be written.
     Command::Launch(
@@ -327,7 +350,7 @@ pub fn matmul(
             .read(addend.unwrap_or(a))
             .bind(c, changed(accumulate))
             .write(before.unwrap_or_else(|| scratch(Size::from(1u32))))
-            .counting([m, n, k.times(Products::One(transposition).operations())]),
+            .counting([m, n, k.times(products.operations())]),
     )
 }
 
@@ -360,9 +383,6 @@ pub fn narrow_gradients(sizes: [Size; 3], operands: GradientOperands) -> Option<
     let grid = Grid::Linear(Count::new(m.times(inputs).and(out * (inputs + 1)), 64));
     Some(gradient_launch(shader!("matmul_gradients_narrow"), grid, sizes, operands))
 }
-
-/// Columns of a projection that are few.
-const NARROW: u64 = 16;
 
 fn gradient_launch(
     shader: Shader,

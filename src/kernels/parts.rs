@@ -25,6 +25,7 @@ const PARTS: &[(&str, &str)] = parts![
     "exchange",
     "exchange_subgroups",
     "finish",
+    "finish_one",
     "forward_quads",
     "head_rows",
     "octets",

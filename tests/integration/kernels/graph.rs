@@ -325,7 +325,7 @@ fn both_targets_take_the_same_step() {
         let outputs = wanted(&step);
         let [cpu, gpu] = TARGETS.map(|target| {
             let plan = Plan::new(&step.graph, target, packed.sizes, &outputs).unwrap();
-            assert!(shaders(&plan).contains(&"matmul_tiled"));
+            assert!(shaders(&plan).contains(&"matmul_narrow"));
             assert_eq!(shaders(&plan).contains(&"matmul_streaming"), target == Abilities::CPU);
             run(&mut session, &step, &packed, plan, &outputs)
         });
