@@ -9,6 +9,7 @@ mod cards;
 mod checkpoint;
 mod command_line;
 mod data;
+mod doctor;
 mod floors;
 mod front_door;
 mod hub;
