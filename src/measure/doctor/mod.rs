@@ -24,7 +24,7 @@ pub struct Examination {
     pub kernels: Vec<Checked>,
     /// Bytes that a kernel reads and writes in a second, in billions.
     pub bandwidth_gb_s: f64,
-    /// Floating-point operations of a product in a second, in billions.
+    /// Floating-point operations of a product in a second, in billions; 0 where it is wrong.
     pub gflops: f64,
     /// What its subgroups are like; nothing where it has none.
     pub subgroup: Option<Subgroups>,
@@ -88,7 +88,8 @@ pub fn examine(session: &mut Session, mut on: impl FnMut(&Checked)) -> Result<Ex
     let passed = !kernels.iter().any(wrong);
     Ok(Examination {
         bandwidth_gb_s: probe::bandwidth(session)?,
-        gflops: probe::product_speed(session)?,
+        // A product that is wrong has no speed.
+        gflops: probe::product_speed(session).unwrap_or(0.0),
         adapter,
         passed,
         kernels,

@@ -31,11 +31,11 @@ pub fn subgroups(session: &mut Session) -> Result<Option<Subgroups>> {
     let mut program = Program::build(session, &graph, Sizes::default(), &[seen], 1)?;
     let seen: Vec<u32> = program.run(session, &step())?.wait(&session.device)?.swap_remove(0);
     let size = seen[0];
-    let in_order = (0..).zip(seen.chunks_exact(WORDS as usize)).all(|(index, seen)| {
+    let in_order = (0u32..).zip(seen.chunks_exact(WORDS as usize)).all(|(index, seen)| {
         let wanted = [index ^ 1, index ^ 2, index ^ 4, index & !3, index | 3];
         // Exchanges across four places need as many.
         let wanted = if size >= 8 { &wanted[..] } else { &wanted[..2] };
-        seen[0] == size && seen[1] == index % size && seen[2..].starts_with(wanted)
+        seen[0] == size && index.checked_rem(size) == Some(seen[1]) && seen[2..].starts_with(wanted)
     });
     Ok(Some(Subgroups { size, in_order }))
 }
