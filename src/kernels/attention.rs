@@ -37,12 +37,14 @@ impl Tiling {
             9..=32 => 8,
             _ => quads.div_ceil(4).next_power_of_two(),
         };
-        // 64 registers, and a quarter more or less for heads between.
+        // 64 registers, or a quarter more or less for heads between.
         let rows = match quads.div_ceil(lanes) {
             ..=2 => 8 / tensors,
             _ => 4 / tensors,
         };
+        // Fewer of small slices: each has tiles of its own, and there is to be room for many waves.
         let slice = Block::slice(block);
+        let rows = rows.min(slice / tensors);
         let team = slice / rows * lanes;
         let bytes = 2 * Self::TILE * quads.next_multiple_of(lanes) * 16;
         let teams = (Self::INVOCATIONS / team).min(Self::BYTES / bytes).max(1);
@@ -254,6 +256,25 @@ fn backward_by_rows(
 mod tests {
     use super::*;
     use crate::kernels::Scalar;
+
+    /// Every WebGPU device grants 256 invocations and 16 KiB, of which exchange and masks take some.
+    #[test]
+    fn every_tiling_fits_every_device() {
+        for (quads, block, tensors) in (1..=64)
+            .flat_map(|quads| [4, 8, 16, 32].map(|block| (quads, block)))
+            .flat_map(|(quads, block)| [2, 4].map(|tensors| (quads, block, tensors)))
+        {
+            let heads = Heads { count: 1, dim: 4 * quads };
+            let tiling = Tiling::new(heads, block, tensors);
+            let Tiling { lanes, rows, slice, teams } = tiling;
+            let of = format!("{heads:?}, block {block}: {tiling:?}");
+            assert!(lanes * 4 >= quads && lanes.is_power_of_two() && lanes >= 4, "{of}");
+            assert!(rows >= 1 && slice.is_multiple_of(rows) && rows <= 8 / tensors, "{of}");
+            assert!(slice / rows * lanes * teams <= 256, "{of}");
+            let bytes = 2 * teams * Tiling::TILE * quads.next_multiple_of(lanes) * 16;
+            assert!(bytes <= Tiling::BYTES, "{of}");
+        }
+    }
 
     #[test]
     fn parameters_lie_as_the_shaders_read_them() {
