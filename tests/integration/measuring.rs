@@ -158,7 +158,7 @@ fn what_is_tuned_is_used_from_then_on() {
     let text = fs::read_to_string(&file).unwrap();
     let mut store = json(&text);
     for adapter in store["adapters"].as_object_mut().unwrap().values_mut() {
-        adapter["8x32x48 nt"]["variant"] = "tiled".into();
+        adapter["products"]["8x32x48 nt"]["variant"] = "tiled".into();
     }
     fs::write(&file, store.to_string()).unwrap();
     let sizes = ["--m", "8", "--n", "32", "--k", "48", "--transpose", "nt", "--json"];
