@@ -2,6 +2,7 @@
 
 use super::{Common, note, open, print, print_json, tuning_file};
 use crate::error::{Error, Result};
+use crate::gpu::Abilities;
 use crate::kernels::tune::Tuning;
 use crate::measure::doctor::{Checked, examine};
 use crate::measure::save_tuning;
@@ -11,6 +12,23 @@ pub struct Arguments {
     /// The whole report as one JSON object.
     #[arg(long)]
     json: bool,
+    /// Examine the kernels for another kind of device on this one; nothing is set aside for it.
+    #[arg(long, value_name = "KIND")]
+    kernels: Option<Kind>,
+    /// Only what has this in its name, such as `attention`; nothing is set aside for it.
+    #[arg(long, value_name = "WORD")]
+    only: Option<String>,
+}
+
+/// A kind of device that has kernels of its own.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Kind {
+    /// Software adapters.
+    Cpu,
+    /// Cards.
+    Gpu,
+    /// Cards without subgroup functions.
+    PlainGpu,
 }
 
 pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
@@ -18,14 +36,20 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     // What was set aside before is looked at again: the driver may be a better one.
     let adapter = session.device.adapter.clone();
     let chosen = std::mem::take(&mut session.tuning.chosen);
-    session.tuning = Tuning { chosen, ..Tuning::from(&adapter) };
+    session.tuning = match arguments.kernels {
+        None => Tuning { chosen, ..Tuning::from(&adapter) },
+        Some(Kind::Cpu) => Abilities::CPU.into(),
+        Some(Kind::Gpu) => Abilities::GPU.into(),
+        Some(Kind::PlainGpu) => Abilities::PLAIN_GPU.into(),
+    };
     let json = arguments.json;
-    let found = examine(&mut session, |checked| {
+    let only = arguments.only.as_deref();
+    let found = examine(&mut session, only.unwrap_or_default(), |checked| {
         if !json {
             note(&line(checked));
         }
     })?;
-    if let Some(path) = tuning_file() {
+    if let (None, None, Some(path)) = (arguments.kernels, only, tuning_file()) {
         save_tuning(&session.tuning, &path, &adapter)?;
     }
     if json {

@@ -1,7 +1,7 @@
 //! `crisp doctor`: every kernel against float64 on the adapter that is there; what is wrong is set
 //! aside, and what was found is kept and handed on.
 
-use crate::support::binary::{fails, json, run, succeeds, text};
+use crate::support::binary::{crisp, fails, json, run, succeeds, text};
 use crisp::gpu::{Abilities, Device};
 use crisp::graph::Session;
 use crisp::kernels::matmul::{Products, Transposition, Variant};
@@ -33,28 +33,25 @@ fn the_adapter_of_the_tests_is_sound() {
         let is_exact = bound == 0.0;
         assert!(is_exact == (error == 0.0), "{kernel}");
     }
-    // What it says to a person ends with the verdict, and names the adapter.
-    let output = run(directory.path(), &["doctor"]);
-    let said = text(&output.stdout);
-    assert!(said.contains("kernels compute what they should"), "{said}");
-    assert!(said.contains("GB/s") && said.contains(report["adapter"]["name"].as_str().unwrap()));
 }
 
 /// The kernels for cards on the same adapter, octets of invocations among them.
 #[test]
 fn kernels_for_cards_are_examined_too() {
-    for abilities in [Abilities::GPU, Abilities::PLAIN_GPU] {
+    // Without subgroup functions only attention differs.
+    for (abilities, only) in [(Abilities::GPU, ""), (Abilities::PLAIN_GPU, "attention")] {
         let mut session = session();
         session.tuning = abilities.into();
         let mut heard = 0;
-        let found = examine(&mut session, |_| heard += 1).unwrap();
+        let found = examine(&mut session, only, |_| heard += 1).unwrap();
         let wrong: Vec<_> = found.kernels.iter().filter(|kernel| !kernel.passed).collect();
         assert!(found.passed && wrong.is_empty(), "{wrong:?}");
         assert_eq!(heard, found.kernels.len());
         let variants = |what: &str| {
             found.kernels.iter().filter(|kernel| kernel.variant.contains(what)).count()
         };
-        assert!(variants("matmul_blocked") >= 3 && variants("matmul_streaming") == 0);
+        assert!(only == "attention" || variants("matmul_blocked") >= 3);
+        assert_eq!(variants("matmul_streaming"), 0);
         assert_eq!(variants(&format!("for {}:", abilities.name())), 9);
         assert!(session.tuning.set_aside.is_empty());
     }
@@ -111,9 +108,36 @@ fn what_was_found_is_kept_and_handed_on() {
     fails(&elsewhere, &["tune", "--import", "missing.json"], 1, &["missing.json"]);
     fails(&elsewhere, &["tune"], 2, &["--model"]);
     // The doctor looks again: what is right now is taken again.
-    let report = json(&succeeds(here, &["doctor", "--json"]));
-    assert_eq!(report["passed"], true);
+    let said = succeeds(here, &["doctor"]);
+    assert!(said.contains("kernels compute what they should"), "{said}");
+    assert!(said.contains("GB/s") && said.contains(&adapter.name), "{said}");
     assert!(load_tuning(&file, &adapter).set_aside.is_empty());
     let output = run(here, &product);
     assert!(!text(&output.stderr).contains("set aside"));
+}
+
+/// Vectors of a software driver are its subgroups: of 4, 8 and 16 invocations. Octets need 8.
+#[test]
+fn kernels_are_right_in_subgroups_of_every_size() {
+    let directory = tempfile::tempdir().unwrap();
+    if !session().device.adapter.name.starts_with("llvmpipe") {
+        // A card has one size, which the other tests run with.
+        return;
+    }
+    for (bits, size) in [("128", 4), ("512", 16)] {
+        for (kind, only) in [("cpu", "gradient"), ("gpu", "attention")] {
+            let mut command = crisp(directory.path());
+            command.args(["doctor", "--json", "--kernels", kind, "--only", only]);
+            // The driver would take kernels from its cache that it compiled for another width.
+            command.env("LP_NATIVE_VECTOR_WIDTH", bits).env("MESA_SHADER_CACHE_DISABLE", "1");
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{bits} {kind}: {}", text(&output.stderr));
+            let report = json(&text(&output.stdout));
+            assert_eq!(report["subgroup"]["size"], size, "{bits} bits");
+            let kernels = report["kernels"].as_array().unwrap();
+            let set_aside = kernels.iter().filter(|kernel| kernel["set_aside"].is_string()).count();
+            // What is right without octets is found to be so after they have failed.
+            assert_eq!(set_aside > 0, kind == "gpu" && size < 8, "{bits} {kind}: {report}");
+        }
+    }
 }

@@ -24,7 +24,7 @@ type Run = Box<dyn Fn(&mut Session, &Tuning) -> Result<f64>>;
 
 /// Something to check.
 pub struct Check {
-    name: &'static str,
+    pub name: &'static str,
     variant: String,
     bound: f64,
     replaceable: Option<String>,
@@ -44,6 +44,11 @@ impl Check {
     /// The same, where other kernels can take its place.
     fn instead_of(self, what: impl Into<String>) -> Self {
         Self { replaceable: Some(what.into()), ..self }
+    }
+
+    /// Whether what it checks is taken no more.
+    pub fn is_set_aside(&self, tuning: &Tuning) -> bool {
+        self.replaceable.as_ref().is_some_and(|what| tuning.set_aside.contains(what))
     }
 
     /// Runs it; says what to set aside if it failed and others can take its place.

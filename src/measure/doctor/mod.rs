@@ -53,12 +53,17 @@ pub struct Checked {
     pub why: Option<String>,
 }
 
-/// Examines an adapter. `on` hears of each kernel once it has been checked. What is wrong and can
-/// be done by other kernels is set aside in the session's tuning, and those are checked.
+/// Examines an adapter, with checks whose names contain `only`. `on` hears of each kernel once it
+/// has been checked. What is wrong and can be done by other kernels is set aside in the session's
+/// tuning, and those are checked.
 ///
 /// # Errors
 /// The device failed altogether.
-pub fn examine(session: &mut Session, mut on: impl FnMut(&Checked)) -> Result<Examination> {
+pub fn examine(
+    session: &mut Session,
+    only: &str,
+    mut on: impl FnMut(&Checked),
+) -> Result<Examination> {
     let started = Instant::now();
     let adapter = session.device.adapter.clone();
     let subgroup = probe::subgroups(session)?;
@@ -70,6 +75,9 @@ pub fn examine(session: &mut Session, mut on: impl FnMut(&Checked)) -> Result<Ex
     while !checks.is_empty() {
         let abilities = session.tuning.abilities;
         for check in std::mem::take(&mut checks) {
+            if !check.name.contains(only) || check.is_set_aside(&session.tuning) {
+                continue;
+            }
             let (checked, replaceable) = check.run(session);
             on(&checked);
             if let Some(what) = replaceable.filter(|_| !checked.passed) {
