@@ -218,7 +218,7 @@ fn attention_of_ordinary_values() {
 fn attention_with_other_head_sizes() {
     let mut session = session();
     let lengths = [1, 19, 5];
-    for dim in [1, 2, 3, 4, 5, 7, 12, 20, 36] {
+    for dim in [1, 4, 5, 7, 12, 20, 36] {
         check_policy(&mut session, &lengths, Heads { count: 2, dim }, "topk:0.5", None);
     }
     for dim in [5, 36] {
@@ -234,7 +234,9 @@ fn attention_with_wide_heads() {
     let mut session = session();
     let lengths = [1, 19, 5];
     let dropout = Some(Dropout { probability: 0.3, site: 9 });
-    check_policy(&mut session, &lengths, Heads { count: 2, dim: 96 }, "dense", None);
+    let cards = [Abilities::GPU, Abilities::PLAIN_GPU];
+    let heads = Heads { count: 2, dim: 96 };
+    check_policy_on(&cards, &mut session, &lengths, heads, "dense", None);
     check_policy(&mut session, &lengths, Heads { count: 2, dim: 128 }, "topk:0.5", dropout);
     for (dim, policy) in [(128, "block-topk:0.5,block=32"), (136, "dense")] {
         let heads = Heads { count: 1, dim };
