@@ -27,7 +27,10 @@ impl Abilities {
         if adapter.software {
             return Self::CPU;
         }
-        Self { streaming: false, subgroups: adapter.subgroups && adapter.subgroup_sizes[0] >= 8 }
+        // Metal does not tell the sizes, and wgpu stands in 4 to 64; no card there has less than 8.
+        // The doctor looks.
+        let wide = adapter.subgroup_sizes[0] >= 8 || adapter.backend == "metal";
+        Self { streaming: false, subgroups: adapter.subgroups && wide }
     }
 
     /// The name of the kernels that it chooses, for records.
