@@ -1,6 +1,7 @@
 //! Global gradient norm, clipping and AdamW.
 
 use super::{Command, Count, Grid, Launch, Scalar, Size, TensorId, Word, shader};
+use crate::gpu::Abilities;
 
 /// Workgroups that share the sums of squares of a gradient of so many elements.
 fn norm_parts(count: Size) -> u32 {
@@ -15,6 +16,7 @@ const NORM_GRADIENTS: usize = 4;
 /// the mean, clipped to `limit` (0: no clipping), of their sum. The gradients hold sums over the
 /// sentences; `partials` makes a tensor of so many elements.
 pub fn norm(
+    abilities: Abilities,
     gradients: &[(TensorId, Size)],
     limit: f32,
     result: TensorId,
@@ -24,7 +26,8 @@ pub fn norm(
     let partials = partials(Size::from(parts));
     let mut commands = Vec::new();
     let mut first = 0;
-    for gradients in gradients.chunks(NORM_GRADIENTS) {
+    let at_once = if abilities.streaming { 1 } else { NORM_GRADIENTS };
+    for gradients in gradients.chunks(at_once) {
         let (mut counts, mut ends) = (Vec::new(), Vec::new());
         let mut end = 0;
         for (_, count) in gradients {
@@ -37,7 +40,8 @@ pub fn norm(
         ends.resize(NORM_GRADIENTS, Word::from(end));
         let parameters = [counts, ends, vec![Word::from(first)]].concat();
         let grid = Grid::Plane(Count::new(end, 1), Count::new(1u32, 1));
-        let mut launch = Launch::new(shader!("optimizer_norm_partial"), parameters, grid);
+        let shader = shader!("optimizer_norm_partial").with("GRADIENTS", format!("{at_once}u"));
+        let mut launch = Launch::new(shader, parameters, grid);
         for place in 0..NORM_GRADIENTS {
             launch = launch.read(gradients.get(place).unwrap_or(&gradients[0]).0);
         }

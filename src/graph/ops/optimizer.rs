@@ -29,7 +29,7 @@ pub fn clip(graph: &mut Graph, gradients: &[TensorId], limit: f32) -> Result<Ten
         gradients.iter().map(|id| (*id, graph.shape(*id).elements())).collect();
     let norm = graph.value("gradient norm", [Size::from(2u32)]);
     graph.node("gradient norm", &[norm], move |lowering| {
-        kernels::norm(&counted, limit, norm, |parts| lowering.scratch(parts))
+        kernels::norm(lowering.abilities(), &counted, limit, norm, |parts| lowering.scratch(parts))
     });
     Ok(norm)
 }
