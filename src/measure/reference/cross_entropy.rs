@@ -6,7 +6,7 @@ fn log_sum_exp(row: &[f64]) -> f64 {
     largest + row.iter().map(|logit| (logit - largest).exp()).sum::<f64>().ln()
 }
 
-/// Sum over rows of log Σ exp(logits) - logits[label].
+/// Sum over rows of `log Σ exp(logits) - logits[label]`.
 pub fn forward(logits: &[f64], labels: &[u32], classes: usize) -> f64 {
     let rows = logits.chunks_exact(classes).zip(labels);
     let losses = rows.map(|(row, label)| log_sum_exp(row) - row[*label as usize]);
