@@ -4,7 +4,7 @@
 
 use crisp::data::{Encoded, Tokenizer};
 use crisp::engine::{Evaluator, Prepared};
-use crisp::gpu::Device;
+use crisp::gpu::{Abilities, Device};
 use crisp::graph::{Role, Session};
 use crisp::kernels::{Scalars, Sizes};
 use crisp::model::checkpoint::{self, Tensor};
@@ -183,10 +183,14 @@ fn gradients_agree(directory: &str, policy: &str) {
     assert!(compared > 20, "only {compared} gradients were compared");
 }
 
-fn training_agrees(directory: &str, policy: &str) {
+/// By the kernels that suit the adapter, or by those of another kind of device.
+fn training_agrees(directory: &str, policy: &str, kernels: Option<Abilities>) {
     let policy: Policy = policy.parse().unwrap();
     let fixture = Fixture::of(directory, &policy.training());
     let Loaded { config, mut session } = load(directory);
+    if let Some(abilities) = kernels {
+        session.tuning = abilities.into();
+    }
     let start: HashMap<String, Tensor> = checkpoint::load(&fixtures(directory), &config, 0)
         .unwrap()
         .parameters
@@ -258,7 +262,12 @@ macro_rules! cases {
             }
             #[test]
             fn training() {
-                super::training_agrees($directory, $policy);
+                super::training_agrees($directory, $policy, None);
+            }
+            #[test]
+            fn training_by_the_kernels_for_cards() {
+                let kernels = Some(super::Abilities::GPU);
+                super::training_agrees($directory, $policy, kernels);
             }
         }
     )*};
