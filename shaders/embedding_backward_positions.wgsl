@@ -2,7 +2,10 @@
 // in their order; zero where none does.
 //   dy [tokens, columns], dpositions [positions, columns];  offsets [sequences + 1].
 
-struct Params { positions: u32, columns: u32, sequences: u32 }
+struct Params {
+    positions: u32, columns: u32, sequences: u32,
+    longest: u32, // tokens of the longest sequence: no position from there on is reached
+}
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> dy: array<f32>;
@@ -20,7 +23,8 @@ fn main(
     if (position >= params.positions) { return; }
     let column = i % params.columns;
     var sum = 0.0;
-    for (var sequence = 0u; sequence < params.sequences; sequence++) {
+    let sequences = select(0u, params.sequences, position < params.longest);
+    for (var sequence = 0u; sequence < sequences; sequence++) {
         let token = offsets[sequence] + position;
         if (token < offsets[sequence + 1u]) { sum += dy[token * params.columns + column]; }
     }

@@ -77,7 +77,8 @@ pub fn backward_positions(
     offsets: TensorId,
     dpositions: TensorId,
 ) -> Command {
-    let parameters = vec![positions.into(), columns.into(), Symbol::Sequences.into()];
+    let parameters =
+        vec![positions.into(), columns.into(), Symbol::Sequences.into(), Symbol::Longest.into()];
     Command::Launch(
         Launch::new(
             shader!("embedding_backward_positions"),

@@ -48,6 +48,8 @@ pub enum Symbol {
     BitPairs,
     /// Words of one head's visits.
     Visits,
+    /// Tokens of the longest sentence.
+    Longest,
 }
 
 /// The sizes of one batch, or the largest that a plan has room for.
@@ -99,6 +101,7 @@ impl Sizes {
             Symbol::Pairs => self.pairs,
             Symbol::BitPairs => self.bit_pairs,
             Symbol::Visits => self.visits,
+            Symbol::Longest => self.longest,
         })
     }
 
