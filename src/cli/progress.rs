@@ -120,8 +120,8 @@ impl ProgressLine {
 fn planned(memory: Memory, evaluation: u64) -> String {
     let Memory { parameters, activations, others, saving } = memory;
     format!(
-        "planned: {} on the device at most: {} of parameters with their moments, {} of activations \
-         and gradients, {} of inputs and the like, {} for evaluation, {} while saving",
+        "planned: {} on the device at most: {} of parameters with their moments and gradients, {} of \
+         activations, {} of inputs and the like, {} for evaluation, {} while saving",
         bytes(parameters + activations + others + evaluation + saving),
         bytes(parameters),
         bytes(activations),

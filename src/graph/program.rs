@@ -27,6 +27,8 @@ pub struct Program {
     prepared: Vec<Bound>,
     words: Given,
     inputs: Option<Given>,
+    /// Where each input begins in them, in words.
+    places: HashMap<TensorId, usize>,
     reserved: Reserved,
 }
 
@@ -123,7 +125,9 @@ impl Program {
         let (count, bytes) = plan.read_backs(under_way);
         let reserved = device.reserve(count, bytes)?;
         let (words, inputs) = (Given::new(words), inputs.map(Given::new));
-        Ok(Self { plan, buffers, textures, prepared, words, inputs, reserved })
+        let places = plan.inputs().0.into_iter().map(|(id, offset)| (id, offset as usize / 4));
+        let places = places.collect();
+        Ok(Self { plan, buffers, textures, prepared, words, inputs, places, reserved })
     }
 
     /// The plan that runs.
@@ -201,7 +205,6 @@ impl Program {
                 self.plan.largest
             )));
         }
-        let (places, _) = self.plan.inputs();
         for (tensor, words) in *inputs {
             let planned = self.plan.planned(*tensor);
             let wanted = planned.shape.elements().at(sizes);
@@ -212,10 +215,8 @@ impl Program {
                     words.len()
                 )));
             }
-            let place = places.iter().find(|(input, _)| input == tensor);
-            if let (Some((_, offset)), Some(inputs)) = (place, &mut self.inputs) {
-                let at = *offset as usize / 4;
-                inputs.staging[at..at + words.len()].copy_from_slice(words);
+            if let (Some(at), Some(inputs)) = (self.places.get(tensor), &mut self.inputs) {
+                inputs.staging[*at..at + words.len()].copy_from_slice(words);
             }
         }
         let stride = Device::PARAMETER_STRIDE as usize / 4;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub enum Role {
     /// The parameter itself.
     Weight,
-    /// Its gradient, where that is added up over several parts of a step.
+    /// Its gradient, where it is a member of a group or a step has several parts.
     Gradient,
     /// AdamW's running mean of the gradient.
     FirstMoment,

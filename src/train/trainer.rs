@@ -35,9 +35,9 @@ const EPSILON: f32 = 1e-8;
 /// Bytes that training takes on the device: as planned, and as allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// Parameters with their moments, and their gradients where a step has several parts.
+    /// Parameters with their moments and gradients.
     pub parameters: u64,
-    /// Activations, gradients and copies that kernels read as texels.
+    /// Activations, their gradients and copies that kernels read as texels.
     pub activations: u64,
     /// Inputs, parameters of kernels, results on their way back.
     pub others: u64,

@@ -51,8 +51,8 @@ impl Check {
         self.replaceable.as_ref().is_some_and(|what| tuning.set_aside.contains(what))
     }
 
-    /// Runs it; says what to set aside if it failed and others can take its place.
-    pub fn run(self, session: &mut Session) -> (Checked, Option<String>) {
+    /// Runs it.
+    pub fn run(self, session: &mut Session) -> Checked {
         let tuning = session.tuning.clone();
         let result = (self.run)(session, &tuning);
         let (max_error, why) = match result {
@@ -62,9 +62,7 @@ impl Check {
         let passed = max_error.is_some_and(|error| error <= self.bound);
         let Self { name, variant, bound, replaceable, .. } = self;
         let set_aside = replaceable.filter(|_| !passed);
-        let checked =
-            Checked { name, variant, max_error, bound, passed, set_aside: set_aside.clone(), why };
-        (checked, set_aside)
+        Checked { name, variant, max_error, bound, passed, set_aside, why }
     }
 }
 

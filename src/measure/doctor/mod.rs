@@ -78,9 +78,9 @@ pub fn examine(
             if !check.name.contains(only) || check.is_set_aside(&session.tuning) {
                 continue;
             }
-            let (checked, replaceable) = check.run(session);
+            let checked = check.run(session);
             on(&checked);
-            if let Some(what) = replaceable.filter(|_| !checked.passed) {
+            if let Some(what) = &checked.set_aside {
                 session.tuning.set_aside(what);
             }
             kernels.push(checked);
