@@ -6,7 +6,7 @@ use crisp::gpu::Device;
 use crisp::graph::Session;
 use crisp::kernels::matmul::{Products, Transposition};
 use crisp::kernels::tune::ProductClass;
-use crisp::kernels::{Size, Sizes};
+use crisp::kernels::{Element, Sizes};
 use crisp::measure::ProductBench;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::time::Duration;
@@ -26,8 +26,8 @@ fn products(criterion: &mut Criterion) {
         (Transposition::Tn, [3072, 768, 512]),
     ] {
         let products = Products::One(transposition);
-        let class = ProductClass { products, sizes };
-        let variant = session.tuning.products(products, sizes.map(Size::from), &Sizes::default());
+        let class = ProductClass { products, sizes, factors: Element::F32 };
+        let variant = session.tuning.products(class.into(), &Sizes::default());
         let mut bench = ProductBench::new(&mut session, class).expect("factors on the device");
         let mut once = bench.plan(variant, 1).expect("a kernel that compiles");
         group.throughput(Throughput::Elements(2 * sizes.iter().product::<u64>()));

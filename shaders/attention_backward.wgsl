@@ -7,15 +7,20 @@
 //   log_sum_exp [heads, tokens], from forward;  result [tokens, 3 · heads · HEAD_DIM]: dqkv.
 // Workgroups of layer 0 compute the parts of key and value, those of layer 1 the query's.
 
+alias Qkv = vec4f;
+alias Out = vec4f;
+alias Dout = vec4f;
+alias Result = vec4f;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<vec4f>;
-@group(0) @binding(2) var<storage, read> out: array<vec4f>;
-@group(0) @binding(3) var<storage, read> dout: array<vec4f>;
+@group(0) @binding(1) var<storage, read> qkv: array<Qkv>;
+@group(0) @binding(2) var<storage, read> out: array<Out>;
+@group(0) @binding(3) var<storage, read> dout: array<Dout>;
 @group(0) @binding(4) var<storage, read> log_sum_exp: array<f32>;
 @group(0) @binding(5) var<storage, read> blocks: array<Block>;
 @group(0) @binding(6) var<storage, read> visits: array<u32>;
 @group(0) @binding(7) var<storage, read> bits: array<u32>;
-@group(0) @binding(8) var<storage, read_write> result: array<vec4f>;
+@group(0) @binding(8) var<storage, read_write> result: array<Result>;
 
 const HEAD_DIM: u32 = 64u;
 const QUADS: u32 = 16u; // vec4 that hold a head: ceil(HEAD_DIM / 4)

@@ -4,9 +4,12 @@
 
 struct Params { tokens: u32, heads: u32 }
 
+alias Out = f32;
+alias Dout = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> out: array<f32>;
-@group(0) @binding(2) var<storage, read> dout: array<f32>;
+@group(0) @binding(1) var<storage, read> out: array<Out>;
+@group(0) @binding(2) var<storage, read> dout: array<Dout>;
 @group(0) @binding(3) var<storage, read_write> delta: array<f32>;
 
 const HEAD_DIM: u32 = 64u;
@@ -23,6 +26,6 @@ fn main(
     let token = i % params.tokens;
     let origin = (token * params.heads + head) * HEAD_DIM;
     var sum = 0.0;
-    for (var d = 0u; d < HEAD_DIM; d++) { sum += out[origin + d] * dout[origin + d]; }
+    for (var d = 0u; d < HEAD_DIM; d++) { sum += f32(out[origin + d]) * f32(dout[origin + d]); }
     delta[i] = sum;
 }

@@ -8,15 +8,19 @@
 //   dqkv [tokens, 3 · heads · HEAD_DIM], of which this kernel writes the parts of key and value.
 // One workgroup a head and key block, one invocation a key; `attention_forward_rows` says when.
 
+alias Qkv = f32;
+alias Dout = f32;
+alias Dqkv = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<f32>;
-@group(0) @binding(2) var<storage, read> dout: array<f32>;
+@group(0) @binding(1) var<storage, read> qkv: array<Qkv>;
+@group(0) @binding(2) var<storage, read> dout: array<Dout>;
 @group(0) @binding(3) var<storage, read> log_sum_exp: array<f32>;
 @group(0) @binding(4) var<storage, read> delta: array<f32>;
 @group(0) @binding(5) var<storage, read> blocks: array<Block>;
 @group(0) @binding(6) var<storage, read> visits: array<u32>;
 @group(0) @binding(7) var<storage, read> bits: array<u32>;
-@group(0) @binding(8) var<storage, read_write> dqkv: array<f32>;
+@group(0) @binding(8) var<storage, read_write> dqkv: array<Dqkv>;
 
 const HEAD_DIM: u32 = 64u;
 const QUADS: u32 = 16u; // vec4 that hold a head: ceil(HEAD_DIM / 4)

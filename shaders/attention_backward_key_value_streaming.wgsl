@@ -10,6 +10,8 @@
 // queries are taken at a time, so that the sums, which live across the loop, are touched
 // less often.
 
+alias Dqkv = vec4f;
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var qkv: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(2) var dout: texture_storage_2d<rgba32float, read>;
@@ -18,7 +20,7 @@
 @group(0) @binding(5) var<storage, read> blocks: array<Block>;
 @group(0) @binding(6) var<storage, read> visits: array<u32>;
 @group(0) @binding(7) var<storage, read> bits: array<u32>;
-@group(0) @binding(8) var<storage, read_write> dqkv: array<vec4f>;
+@group(0) @binding(8) var<storage, read_write> dqkv: array<Dqkv>;
 
 const HEAD_DIM: u32 = 64u; // a multiple of 4
 const QUADS: u32 = 16u; // vec4 that hold a head: HEAD_DIM / 4
@@ -110,8 +112,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         if (row < block.length) {
             let origin = (block.first + row) * 3u * width + width + head * QUADS;
             for (var d = 0u; d < QUADS; d++) {
-                dqkv[origin + d] = dkey[r][d];
-                dqkv[origin + width + d] = dvalue[r][d];
+                dqkv[origin + d] = Dqkv(dkey[r][d]);
+                dqkv[origin + width + d] = Dqkv(dvalue[r][d]);
             }
         }
     }

@@ -9,6 +9,8 @@
 // One workgroup, one SIMD vector, a head and query block: each invocation takes ROWS queries. KEYS
 // keys are taken at a time, so that the sums, which live across the loop, are touched less often.
 
+alias Dqkv = vec4f;
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var qkv: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(2) var dout: texture_storage_2d<rgba32float, read>;
@@ -17,7 +19,7 @@
 @group(0) @binding(5) var<storage, read> blocks: array<Block>;
 @group(0) @binding(6) var<storage, read> visits: array<u32>;
 @group(0) @binding(7) var<storage, read> bits: array<u32>;
-@group(0) @binding(8) var<storage, read_write> dqkv: array<vec4f>;
+@group(0) @binding(8) var<storage, read_write> dqkv: array<Dqkv>;
 
 const HEAD_DIM: u32 = 64u; // a multiple of 4
 const QUADS: u32 = 16u; // vec4 that hold a head: HEAD_DIM / 4
@@ -103,7 +105,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         if (row < block.length) {
             let token = block.first + row;
             for (var d = 0u; d < QUADS; d++) {
-                dqkv[token * 3u * width + head * QUADS + d] = sum[r][d];
+                dqkv[token * 3u * width + head * QUADS + d] = Dqkv(sum[r][d]);
             }
         }
     }

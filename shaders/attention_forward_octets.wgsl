@@ -6,12 +6,15 @@
 
 enable subgroups;
 
+alias Qkv = vec4f;
+alias Result = vec4f;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<vec4f>;
+@group(0) @binding(1) var<storage, read> qkv: array<Qkv>;
 @group(0) @binding(2) var<storage, read> blocks: array<Block>;
 @group(0) @binding(3) var<storage, read> visits: array<u32>;
 @group(0) @binding(4) var<storage, read> bits: array<u32>;
-@group(0) @binding(5) var<storage, read_write> result: array<vec4f>;
+@group(0) @binding(5) var<storage, read_write> result: array<Result>;
 @group(0) @binding(6) var<storage, read_write> log_sum_exp: array<f32>;
 
 const HEAD_DIM: u32 = 64u;

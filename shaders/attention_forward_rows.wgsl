@@ -7,12 +7,15 @@
 // for what octets and CPU adapters have no other kernels for, heads whose size is no multiple of four
 // above all.
 
+alias Qkv = f32;
+alias Out = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<f32>;
+@group(0) @binding(1) var<storage, read> qkv: array<Qkv>;
 @group(0) @binding(2) var<storage, read> blocks: array<Block>;
 @group(0) @binding(3) var<storage, read> visits: array<u32>;
 @group(0) @binding(4) var<storage, read> bits: array<u32>;
-@group(0) @binding(5) var<storage, read_write> out: array<f32>;
+@group(0) @binding(5) var<storage, read_write> out: array<Out>;
 @group(0) @binding(6) var<storage, read_write> log_sum_exp: array<f32>;
 
 const HEAD_DIM: u32 = 64u;
@@ -69,9 +72,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     for (var d = 0u; d < QUADS; d++) {
         let to = token * width + head * HEAD_DIM + 4u * d;
         let values = sum[d] * normalize;
-        out[to] = values.x;
-        if (4u * d + 1u < HEAD_DIM) { out[to + 1u] = values.y; }
-        if (4u * d + 2u < HEAD_DIM) { out[to + 2u] = values.z; }
-        if (4u * d + 3u < HEAD_DIM) { out[to + 3u] = values.w; }
+        out[to] = Out(values.x);
+        if (4u * d + 1u < HEAD_DIM) { out[to + 1u] = Out(values.y); }
+        if (4u * d + 2u < HEAD_DIM) { out[to + 2u] = Out(values.z); }
+        if (4u * d + 3u < HEAD_DIM) { out[to + 3u] = Out(values.w); }
     }
 }

@@ -9,12 +9,14 @@
 // vector loads, and a buffer load into a loop over the invocations. KEYS keys are taken at a time,
 // so that the sums, which live across the loop, are touched less often.
 
+alias Out = vec4f;
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var qkv: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(2) var<storage, read> blocks: array<Block>;
 @group(0) @binding(3) var<storage, read> visits: array<u32>;
 @group(0) @binding(4) var<storage, read> bits: array<u32>;
-@group(0) @binding(5) var<storage, read_write> out: array<vec4f>;
+@group(0) @binding(5) var<storage, read_write> out: array<Out>;
 @group(0) @binding(6) var<storage, read_write> log_sum_exp: array<f32>;
 
 const HEAD_DIM: u32 = 64u; // a multiple of 4
@@ -109,7 +111,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 select(1.0e30, largest[r] + log(scale[r]), scale[r] > 0.0);
             let normalize = select(0.0, 1.0 / scale[r], scale[r] > 0.0);
             for (var d = 0u; d < QUADS; d++) {
-                out[token * width + head * QUADS + d] = sum[r][d] * normalize;
+                out[token * width + head * QUADS + d] = Out(sum[r][d] * normalize);
             }
         }
     }

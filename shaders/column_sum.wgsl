@@ -3,8 +3,10 @@
 
 struct Params { rows: u32, columns: u32 }
 
+alias X = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<X>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 
 var<workgroup> partial: array<f32, 64>;
@@ -17,7 +19,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane:
     var sum = 0.0;
     if (column < params.columns) {
         for (var row = lane.y; row < params.rows; row += 8u) {
-            sum += x[row * params.columns + column];
+            sum += f32(x[row * params.columns + column]);
         }
     }
     partial[lane.y * 8u + lane.x] = sum;

@@ -1,12 +1,16 @@
-// Gradient of the summed softmax cross-entropy: dlogits = softmax(logits) - onehot(label).
-//   logits, dlogits [sequences, classes];  labels [sequences].
+// Gradient of the summed softmax cross-entropy: dlogits = scale · (softmax(logits) - onehot(label)).
+// The scale is that of mixed precision, SCALED, else 1.
+//   logits, dlogits [sequences, classes];  labels [sequences];  loss_scale: the scale comes first.
 
 struct Params { sequences: u32, classes: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;
 @group(0) @binding(2) var<storage, read> labels: array<u32>;
-@group(0) @binding(3) var<storage, read_write> dlogits: array<f32>;
+@group(0) @binding(3) var<storage, read> loss_scale: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dlogits: array<f32>;
+
+const SCALED: bool = false;
 
 @compute @workgroup_size(64)
 fn main(
@@ -19,11 +23,13 @@ fn main(
     let origin = sequence * params.classes;
     var largest = logits[origin];
     for (var i = 1u; i < params.classes; i++) { largest = max(largest, logits[origin + i]); }
-    var scale = 0.0;
-    for (var i = 0u; i < params.classes; i++) { scale += exp(logits[origin + i] - largest); }
+    var sum = 0.0;
+    for (var i = 0u; i < params.classes; i++) { sum += exp(logits[origin + i] - largest); }
     for (var i = 0u; i < params.classes; i++) {
-        let probability = exp(logits[origin + i] - largest) / scale;
+        let probability = exp(logits[origin + i] - largest) / sum;
         let truth = select(0.0, 1.0, i == labels[sequence]);
-        dlogits[origin + i] = probability - truth;
+        var gradient = probability - truth;
+        if (SCALED) { gradient *= loss_scale[0]; }
+        dlogits[origin + i] = gradient;
     }
 }

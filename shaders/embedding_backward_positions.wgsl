@@ -7,8 +7,10 @@ struct Params {
     longest: u32, // tokens of the longest sequence: no position from there on is reached
 }
 
+alias Dy = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> dy: array<f32>;
+@group(0) @binding(1) var<storage, read> dy: array<Dy>;
 @group(0) @binding(2) var<storage, read> offsets: array<u32>;
 @group(0) @binding(3) var<storage, read_write> dpositions: array<f32>;
 
@@ -26,7 +28,7 @@ fn main(
     let sequences = select(0u, params.sequences, position < params.longest);
     for (var sequence = 0u; sequence < sequences; sequence++) {
         let token = offsets[sequence] + position;
-        if (token < offsets[sequence + 1u]) { sum += dy[token * params.columns + column]; }
+        if (token < offsets[sequence + 1u]) { sum += f32(dy[token * params.columns + column]); }
     }
     dpositions[i] = sum;
 }

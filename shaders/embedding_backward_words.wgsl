@@ -5,8 +5,10 @@
 
 struct Params { distinct: u32, columns: u32 }
 
+alias Dy = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> dy: array<f32>;
+@group(0) @binding(1) var<storage, read> dy: array<Dy>;
 @group(0) @binding(2) var<storage, read> sorted_tokens: array<u32>;
 @group(0) @binding(3) var<storage, read> segments: array<u32>;
 @group(0) @binding(4) var<storage, read_write> drows: array<f32>;
@@ -23,7 +25,7 @@ fn main(
     let column = i % params.columns;
     var sum = 0.0;
     for (var at = segments[segment]; at < segments[segment + 1u]; at++) {
-        sum += dy[sorted_tokens[at] * params.columns + column];
+        sum += f32(dy[sorted_tokens[at] * params.columns + column]);
     }
     drows[i] = sum;
 }

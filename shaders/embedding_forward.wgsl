@@ -4,11 +4,13 @@
 
 struct Params { tokens: u32, columns: u32 }
 
+alias Y = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> words: array<f32>;
 @group(0) @binding(2) var<storage, read> positions: array<f32>;
 @group(0) @binding(3) var<storage, read> placed_ids: array<u32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<Y>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -21,6 +23,6 @@ fn main(
     if (token >= params.tokens) { return; }
     let column = i % params.columns;
     let position = placed_ids[2u * token + 1u] & 0xffffu;
-    y[i] = words[placed_ids[2u * token] * params.columns + column]
-        + positions[position * params.columns + column];
+    y[i] = Y(words[placed_ids[2u * token] * params.columns + column]
+        + positions[position * params.columns + column]);
 }

@@ -5,10 +5,13 @@
 
 struct Params { tokens: u32, columns: u32, first_sequence: u32 }
 
+alias Dy = f32;
+alias Dx = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> dy: array<f32>;
+@group(0) @binding(1) var<storage, read> dy: array<Dy>;
 @group(0) @binding(2) var<storage, read> places: array<u32>;
-@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dx: array<Dx>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -22,7 +25,8 @@ fn main(
     let place = places[token];
     var value = 0.0;
     if ((place & 0xffffu) == 0u) {
-        value = dy[((place >> 16u) - params.first_sequence) * params.columns + i % params.columns];
+        let sequence = (place >> 16u) - params.first_sequence;
+        value = f32(dy[sequence * params.columns + i % params.columns]);
     }
-    dx[i] = value;
+    dx[i] = Dx(value);
 }

@@ -3,10 +3,13 @@
 
 struct Params { sequences: u32, columns: u32 }
 
+alias X = f32;
+alias Y = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<X>;
 @group(0) @binding(2) var<storage, read> offsets: array<u32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<Y>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -17,5 +20,5 @@ fn main(
     let i = (group.y * groups.x + group.x) * 64u + lane;
     let sequence = i / params.columns;
     if (sequence >= params.sequences) { return; }
-    y[i] = x[offsets[sequence] * params.columns + i % params.columns];
+    y[i] = Y(f32(x[offsets[sequence] * params.columns + i % params.columns]));
 }

@@ -13,14 +13,19 @@ struct Params {
     probability: f32, // of dropping an element
 }
 
+alias Dy = f32;
+alias Normalized = f32;
+alias Dz = f32;
+alias Dx = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> dy: array<f32>;
-@group(0) @binding(2) var<storage, read> normalized: array<f32>;
+@group(0) @binding(1) var<storage, read> dy: array<Dy>;
+@group(0) @binding(2) var<storage, read> normalized: array<Normalized>;
 @group(0) @binding(3) var<storage, read> gamma: array<f32>;
 @group(0) @binding(4) var<storage, read> inverse_deviation: array<f32>;
 @group(0) @binding(5) var<storage, read> places: array<u32>;
-@group(0) @binding(6) var<storage, read_write> dz: array<f32>;
-@group(0) @binding(7) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(6) var<storage, read_write> dz: array<Dz>;
+@group(0) @binding(7) var<storage, read_write> dx: array<Dx>;
 
 const DROPOUT: bool = false;
 
@@ -37,8 +42,8 @@ fn main(
     let origin = row * params.columns;
     var sums = vec2f(0.0); // of g, and of g · x̂
     for (var column = lane; column < params.columns; column += 64u) {
-        let g = dy[origin + column] * gamma[column];
-        sums += vec2f(g, g * normalized[origin + column]);
+        let g = f32(dy[origin + column]) * gamma[column];
+        sums += vec2f(g, g * f32(normalized[origin + column]));
     }
     partial[lane] = sums;
     workgroupBarrier();
@@ -54,10 +59,10 @@ fn main(
             let column = 4u * quad + j;
             if (column < params.columns) {
                 let at = origin + column;
-                let value = (dy[at] * gamma[column] - means.x - normalized[at] * means.y)
+                let value = (f32(dy[at]) * gamma[column] - means.x - f32(normalized[at]) * means.y)
                     * inverse_deviation[row];
-                dz[at] = value;
-                if (DROPOUT) { dx[at] = select(0.0, keep[j] * value, keep[j] > 0.0); }
+                dz[at] = Dz(value);
+                if (DROPOUT) { dx[at] = Dx(select(0.0, keep[j] * value, keep[j] > 0.0)); }
             }
         }
     }

@@ -4,9 +4,12 @@
 
 struct Params { rows: u32, columns: u32 }
 
+alias Dy = f32;
+alias Normalized = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> dy: array<f32>;
-@group(0) @binding(2) var<storage, read> normalized: array<f32>;
+@group(0) @binding(1) var<storage, read> dy: array<Dy>;
+@group(0) @binding(2) var<storage, read> normalized: array<Normalized>;
 @group(0) @binding(3) var<storage, read_write> dgamma: array<f32>;
 @group(0) @binding(4) var<storage, read_write> dbeta: array<f32>;
 
@@ -19,7 +22,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane:
     if (column < params.columns) {
         for (var row = lane.y; row < params.rows; row += 8u) {
             let at = row * params.columns + column;
-            sums += vec2f(dy[at] * normalized[at], dy[at]);
+            sums += vec2f(f32(dy[at]) * f32(normalized[at]), f32(dy[at]));
         }
     }
     partial[lane.y * 8u + lane.x] = sums;

@@ -20,14 +20,19 @@ struct Params {
     probability: f32, // of dropping an element
 }
 
+alias Dy = vec4f;
+alias Normalized = vec4f;
+alias Dz = vec4f;
+alias Dx = vec4f;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> dy: array<vec4f>;
-@group(0) @binding(2) var<storage, read> normalized: array<vec4f>;
+@group(0) @binding(1) var<storage, read> dy: array<Dy>;
+@group(0) @binding(2) var<storage, read> normalized: array<Normalized>;
 @group(0) @binding(3) var<storage, read> gamma: array<vec4f>;
 @group(0) @binding(4) var<storage, read> inverse_deviation: array<f32>;
 @group(0) @binding(5) var<storage, read> places: array<u32>;
-@group(0) @binding(6) var<storage, read_write> dz: array<vec4f>;
-@group(0) @binding(7) var<storage, read_write> dx: array<vec4f>;
+@group(0) @binding(6) var<storage, read_write> dz: array<Dz>;
+@group(0) @binding(7) var<storage, read_write> dx: array<Dx>;
 @group(0) @binding(8) var<storage, read_write> parts: array<vec4f>;
 
 const DROPOUT: bool = false;
@@ -48,7 +53,7 @@ fn kept_quad(row: u32, quad: u32, value: vec4f) -> vec4f {
 fn load_dy(row: u32, quad: u32) -> vec4f {
     let quads = params.columns / 4u;
     if (row >= params.rows || quad >= quads) { return vec4f(0.0); }
-    let value = dy[row * quads + quad];
+    let value = vec4f(dy[row * quads + quad]);
     if (EMBED && DROPOUT) { return kept_quad(row, quad, value); }
     return value;
 }
@@ -56,7 +61,7 @@ fn load_dy(row: u32, quad: u32) -> vec4f {
 fn load_normalized(row: u32, quad: u32) -> vec4f {
     let quads = params.columns / 4u;
     if (row >= params.rows || quad >= quads) { return vec4f(0.0); }
-    return normalized[row * quads + quad];
+    return vec4f(normalized[row * quads + quad]);
 }
 
 fn scale_quad(quad: u32) -> vec4f {
@@ -67,8 +72,8 @@ fn scale_quad(quad: u32) -> vec4f {
 fn store_dz(row: u32, quad: u32, value: vec4f) {
     let quads = params.columns / 4u;
     if (row >= params.rows || quad >= quads) { return; }
-    dz[row * quads + quad] = value;
-    if (DROPOUT && !EMBED) { dx[row * quads + quad] = kept_quad(row, quad, value); }
+    dz[row * quads + quad] = Dz(value);
+    if (DROPOUT && !EMBED) { dx[row * quads + quad] = Dx(kept_quad(row, quad, value)); }
 }
 
 // The four rows of a workgroup summed, and stored in row `at` of the parts.

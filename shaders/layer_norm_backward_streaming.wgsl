@@ -16,14 +16,17 @@ struct Params {
     probability: f32, // of dropping an element
 }
 
+alias Dz = vec4f;
+alias Dx = vec4f;
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var dy: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(2) var normalized: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(3) var gamma: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(4) var<storage, read> inverse_deviation: array<f32>;
 @group(0) @binding(5) var<storage, read> places: array<u32>;
-@group(0) @binding(6) var<storage, read_write> dz: array<vec4f>;
-@group(0) @binding(7) var<storage, read_write> dx: array<vec4f>;
+@group(0) @binding(6) var<storage, read_write> dz: array<Dz>;
+@group(0) @binding(7) var<storage, read_write> dx: array<Dx>;
 
 const DROPOUT: bool = false;
 
@@ -53,10 +56,10 @@ fn main(
             let texel = coordinates(row * quads + quad);
             let g = textureLoad(dy, texel) * textureLoad(gamma, coordinates(quad));
             let value = (g - mean - textureLoad(normalized, texel) * mean_along) * inverse;
-            dz[row * quads + quad] = value;
+            dz[row * quads + quad] = Dz(value);
             if (DROPOUT) {
                 let keep = dropout_factors(places[row], quad);
-                dx[row * quads + quad] = select(vec4f(0.0), keep * value, keep > vec4f(0.0));
+                dx[row * quads + quad] = Dx(select(vec4f(0.0), keep * value, keep > vec4f(0.0)));
             }
         }
     }

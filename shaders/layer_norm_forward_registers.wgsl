@@ -17,14 +17,19 @@ struct Params {
     probability: f32, // of dropping an element
 }
 
+alias X = vec4f;
+alias Residual = vec4f;
+alias Y = vec4f;
+alias Normalized = vec4f;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4f>;
-@group(0) @binding(2) var<storage, read> residual: array<vec4f>;
+@group(0) @binding(1) var<storage, read> x: array<X>;
+@group(0) @binding(2) var<storage, read> residual: array<Residual>;
 @group(0) @binding(3) var<storage, read> gamma: array<vec4f>;
 @group(0) @binding(4) var<storage, read> beta: array<vec4f>;
 @group(0) @binding(5) var<storage, read> places: array<u32>;
-@group(0) @binding(6) var<storage, read_write> y: array<vec4f>;
-@group(0) @binding(7) var<storage, read_write> normalized: array<vec4f>;
+@group(0) @binding(6) var<storage, read_write> y: array<Y>;
+@group(0) @binding(7) var<storage, read_write> normalized: array<Normalized>;
 @group(0) @binding(8) var<storage, read_write> inverse_deviation: array<f32>;
 
 const RESIDUAL: bool = true;
@@ -48,11 +53,11 @@ fn load_summed(row: u32, quad: u32) -> vec4f {
     if (quad >= quads) { return vec4f(0.0); }
     if (EMBED) {
         let position = norm_place(row) & 0xffffu;
-        return x[places[2u * row] * quads + quad] + residual[position * quads + quad];
+        return vec4f(x[places[2u * row] * quads + quad]) + vec4f(residual[position * quads + quad]);
     }
-    var z = x[row * quads + quad];
+    var z = vec4f(x[row * quads + quad]);
     if (DROPOUT) { z = dropped_quad(z, row, quad); }
-    if (RESIDUAL) { z += residual[row * quads + quad]; }
+    if (RESIDUAL) { z += vec4f(residual[row * quads + quad]); }
     return z;
 }
 
@@ -64,10 +69,10 @@ fn centred_quad(z: vec4f, mean: f32, quad: u32) -> vec4f {
 fn store_normed(row: u32, quad: u32, value: vec4f) {
     let quads = params.columns / 4u;
     if (row >= params.rows || quad >= quads) { return; }
-    normalized[row * quads + quad] = value;
+    normalized[row * quads + quad] = Normalized(value);
     var result = value * gamma[quad] + beta[quad];
     if (EMBED && DROPOUT) { result = dropped_quad(result, row, quad); }
-    y[row * quads + quad] = result;
+    y[row * quads + quad] = Y(result);
 }
 
 @compute @workgroup_size(256)

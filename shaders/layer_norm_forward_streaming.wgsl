@@ -16,14 +16,17 @@ struct Params {
     probability: f32, // of dropping an element
 }
 
+alias Y = vec4f;
+alias Normalized = vec4f;
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var x: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(2) var residual: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(3) var gamma: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(4) var beta: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(5) var<storage, read> places: array<u32>;
-@group(0) @binding(6) var<storage, read_write> y: array<vec4f>;
-@group(0) @binding(7) var<storage, read_write> normalized: array<vec4f>;
+@group(0) @binding(6) var<storage, read_write> y: array<Y>;
+@group(0) @binding(7) var<storage, read_write> normalized: array<Normalized>;
 @group(0) @binding(8) var<storage, read_write> inverse_deviation: array<f32>;
 
 const RESIDUAL: bool = true;
@@ -65,10 +68,10 @@ fn main(
     if (own < params.rows) {
         for (var quad = 0u; quad < quads; quad++) {
             let value = (load(row, quad) - mean) * inverse;
-            normalized[row * quads + quad] = value;
+            normalized[row * quads + quad] = Normalized(value);
             y[row * quads + quad] =
-                value * textureLoad(gamma, coordinates(quad))
-                + textureLoad(beta, coordinates(quad));
+                Y(value * textureLoad(gamma, coordinates(quad))
+                + textureLoad(beta, coordinates(quad)));
         }
         inverse_deviation[row] = inverse;
     }

@@ -4,8 +4,10 @@
 
 struct Params { blocks: u32, width: u32 }
 
+alias Qkv = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<f32>;
+@group(0) @binding(1) var<storage, read> qkv: array<Qkv>;
 @group(0) @binding(2) var<storage, read> blocks: array<Block>;
 @group(0) @binding(3) var<storage, read_write> pooled: array<f32>;
 
@@ -22,7 +24,7 @@ fn main(
     let length = blocks[block].length;
     var sum = 0.0;
     for (var row = 0u; row < length; row++) {
-        sum += qkv[(blocks[block].first + row) * 3u * params.width + column];
+        sum += f32(qkv[(blocks[block].first + row) * 3u * params.width + column]);
     }
     pooled[i] = sum / f32(length);
 }

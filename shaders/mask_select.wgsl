@@ -18,8 +18,10 @@ struct Params {
     longest: u32, // keys of the longest sequence that there is room for
 }
 
+alias Source = vec4f;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> source: array<vec4f>;
+@group(0) @binding(1) var<storage, read> source: array<Source>;
 @group(0) @binding(2) var<storage, read> blocks: array<Block>;
 @group(0) @binding(3) var<storage, read_write> scores: array<u32>;
 @group(0) @binding(4) var<storage, read_write> chosen: array<u32>;
@@ -40,7 +42,7 @@ var<workgroup> cuts: array<vec2u, TEAMS>; // of each row: a bin, and how many sc
 var<workgroup> last_ties: array<u32, TEAMS>;
 
 fn query_value(at: u32, d: u32) -> f32 {
-    let four = source[at / 4u + d / 4u];
+    let four = vec4f(source[at / 4u + d / 4u]);
     let low = select(four.x, four.y, d % 4u == 1u);
     let high = select(four.z, four.w, d % 4u == 3u);
     return select(low, high, d % 4u >= 2u);
@@ -107,7 +109,7 @@ fn main(
             // Scores of 16 rows.
             var s0 = vec4f(0.0); var s1 = vec4f(0.0); var s2 = vec4f(0.0); var s3 = vec4f(0.0);
             for (var d = 0u; d < HEAD_DIM; d += 4u) {
-                let k = source[at + d / 4u];
+                let k = vec4f(source[at + d / 4u]);
                 let q = d * ROW_QUADS;
                 s0 = fma(vec4f(k.x), query[q], s0);
                 s0 = fma(vec4f(k.y), query[q + ROW_QUADS], s0);

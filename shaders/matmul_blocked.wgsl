@@ -8,14 +8,21 @@
 
 struct Params { m: u32, n: u32, k: u32 }
 
+alias A = vec4f;
+alias B = vec4f;
+alias Bent = vec4f;
+alias Addend = vec4f;
+alias C = vec4f;
+alias Before = vec4f;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<vec4f>;
-@group(0) @binding(2) var<storage, read> b: array<vec4f>;
+@group(0) @binding(1) var<storage, read> a: array<A>;
+@group(0) @binding(2) var<storage, read> b: array<B>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4f>;
-@group(0) @binding(4) var<storage, read> bent: array<vec4f>;
-@group(0) @binding(5) var<storage, read> addend: array<vec4f>;
-@group(0) @binding(6) var<storage, read_write> c: array<vec4f>;
-@group(0) @binding(7) var<storage, read_write> before: array<vec4f>;
+@group(0) @binding(4) var<storage, read> bent: array<Bent>;
+@group(0) @binding(5) var<storage, read> addend: array<Addend>;
+@group(0) @binding(6) var<storage, read_write> c: array<C>;
+@group(0) @binding(7) var<storage, read_write> before: array<Before>;
 
 const TRANSPOSE_A: bool = false;
 const TRANSPOSE_B: bool = false;
@@ -27,7 +34,7 @@ fn a_quad(row: u32, depth: u32) -> vec4f {
     if (TRANSPOSE_A) {
         at = min(depth, params.k - 1u) * (params.m / 4u) + min(row, params.m - 4u) / 4u;
     }
-    return select(vec4f(0.0), a[at], depth < params.k);
+    return select(vec4f(0.0), vec4f(a[at]), depth < params.k);
 }
 
 fn b_quad(column: u32, depth: u32) -> vec4f {
@@ -35,7 +42,7 @@ fn b_quad(column: u32, depth: u32) -> vec4f {
     if (TRANSPOSE_B) {
         at = min(column, params.n - 1u) * (params.k / 4u) + min(depth, params.k - 4u) / 4u;
     }
-    return select(vec4f(0.0), b[at], depth < params.k);
+    return select(vec4f(0.0), vec4f(b[at]), depth < params.k);
 }
 
 // Four steps along k and four rows of A: [d][i] = A[row + i, depth + d].

@@ -9,13 +9,20 @@
 
 struct Params { rows: u32, inputs: u32, out: u32 }
 
+alias Dy = vec4f;
+alias Weight = vec4f;
+alias X = vec4f;
+alias Bent = vec4f;
+alias Addend = vec4f;
+alias Dx = vec4f;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> dy: array<vec4f>;
-@group(0) @binding(2) var<storage, read> weight: array<vec4f>;
-@group(0) @binding(3) var<storage, read> x: array<vec4f>;
-@group(0) @binding(4) var<storage, read> bent: array<vec4f>;
-@group(0) @binding(5) var<storage, read> addend: array<vec4f>;
-@group(0) @binding(6) var<storage, read_write> dx: array<vec4f>;
+@group(0) @binding(1) var<storage, read> dy: array<Dy>;
+@group(0) @binding(2) var<storage, read> weight: array<Weight>;
+@group(0) @binding(3) var<storage, read> x: array<X>;
+@group(0) @binding(4) var<storage, read> bent: array<Bent>;
+@group(0) @binding(5) var<storage, read> addend: array<Addend>;
+@group(0) @binding(6) var<storage, read_write> dx: array<Dx>;
 @group(0) @binding(7) var<storage, read_write> dweight: array<vec4f>;
 @group(0) @binding(8) var<storage, read_write> dbias: array<vec4f>;
 
@@ -26,7 +33,7 @@ const ACCUMULATE: bool = false;
 // Four values of a row of dy; zeros beyond its ends.
 fn dy_quad(row: u32, column: u32) -> vec4f {
     let at = min(row, params.rows - 1u) * (params.out / 4u) + min(column, params.out - 4u) / 4u;
-    return select(vec4f(0.0), dy[at], row < params.rows && column < params.out);
+    return select(vec4f(0.0), vec4f(dy[at]), row < params.rows && column < params.out);
 }
 
 // Four rows of dy, in four columns.
@@ -44,9 +51,10 @@ fn load_factor(of_weight: bool, row: u32, column: u32) -> mat4x4f {
     let rows = min(row + vec4u(0u, 1u, 2u, 3u), vec4u(end - 1u)) * width + at;
     var loaded: mat4x4f;
     if (of_weight) {
-        loaded = mat4x4f(x[rows.x], x[rows.y], x[rows.z], x[rows.w]);
+        loaded = mat4x4f(vec4f(x[rows.x]), vec4f(x[rows.y]), vec4f(x[rows.z]), vec4f(x[rows.w]));
     } else {
-        loaded = mat4x4f(weight[rows.x], weight[rows.y], weight[rows.z], weight[rows.w]);
+        loaded = mat4x4f(vec4f(weight[rows.x]), vec4f(weight[rows.y]), vec4f(weight[rows.z]),
+            vec4f(weight[rows.w]));
     }
     let zero = vec4f(0.0);
     return mat4x4f(select(zero, loaded[0], row < end), select(zero, loaded[1], row + 1u < end),
@@ -61,9 +69,9 @@ fn store_gradient_row(of_weight: bool, row: u32, column: u32, sum: vec4f) {
         if (ACCUMULATE) { value += dweight[at]; }
         dweight[at] = value;
     } else {
-        if (BENT) { value *= slope(bent[at]); }
-        if (ADD) { value += addend[at]; }
-        dx[at] = value;
+        if (BENT) { value *= slope(vec4f(bent[at])); }
+        if (ADD) { value += vec4f(addend[at]); }
+        dx[at] = Dx(value);
     }
 }
 

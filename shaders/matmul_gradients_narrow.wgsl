@@ -8,13 +8,20 @@
 
 struct Params { rows: u32, inputs: u32, out: u32 }
 
+alias Dy = f32;
+alias Weight = f32;
+alias X = f32;
+alias Bent = f32;
+alias Addend = f32;
+alias Dx = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> dy: array<f32>;
-@group(0) @binding(2) var<storage, read> weight: array<f32>;
-@group(0) @binding(3) var<storage, read> x: array<f32>;
-@group(0) @binding(4) var<storage, read> bent: array<f32>;
-@group(0) @binding(5) var<storage, read> addend: array<f32>;
-@group(0) @binding(6) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(1) var<storage, read> dy: array<Dy>;
+@group(0) @binding(2) var<storage, read> weight: array<Weight>;
+@group(0) @binding(3) var<storage, read> x: array<X>;
+@group(0) @binding(4) var<storage, read> bent: array<Bent>;
+@group(0) @binding(5) var<storage, read> addend: array<Addend>;
+@group(0) @binding(6) var<storage, read_write> dx: array<Dx>;
 @group(0) @binding(7) var<storage, read_write> dweight: array<f32>;
 @group(0) @binding(8) var<storage, read_write> dbias: array<f32>;
 
@@ -36,13 +43,13 @@ fn main(
         let output = element / params.inputs;
         let input = element % params.inputs;
         for (var row = 0u; row < params.rows; row++) {
-            sum = fma(dy[row * params.out + output], x[row * params.inputs + input], sum);
+            sum = fma(f32(dy[row * params.out + output]), f32(x[row * params.inputs + input]), sum);
         }
         if (ACCUMULATE) { sum += dweight[element]; }
         dweight[element] = sum;
     } else if (element < before_dx) {
         let column = element - of_weight;
-        for (var row = 0u; row < params.rows; row++) { sum += dy[row * params.out + column]; }
+        for (var row = 0u; row < params.rows; row++) { sum += f32(dy[row * params.out + column]); }
         if (ACCUMULATE) { sum += dbias[column]; }
         dbias[column] = sum;
     } else if (element < before_dx + params.rows * params.inputs) {
@@ -50,10 +57,10 @@ fn main(
         let row = at / params.inputs;
         let column = at % params.inputs;
         for (var i = 0u; i < params.out; i++) {
-            sum = fma(dy[row * params.out + i], weight[i * params.inputs + column], sum);
+            sum = fma(f32(dy[row * params.out + i]), f32(weight[i * params.inputs + column]), sum);
         }
-        if (BENT) { sum *= slope(vec4f(bent[at])).x; }
-        if (ADD) { sum += addend[at]; }
-        dx[at] = sum;
+        if (BENT) { sum *= slope(vec4f(f32(bent[at]))).x; }
+        if (ADD) { sum += f32(addend[at]); }
+        dx[at] = Dx(sum);
     }
 }

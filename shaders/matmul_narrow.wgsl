@@ -7,14 +7,21 @@
 
 struct Params { m: u32, n: u32, k: u32 }
 
+alias A = f32;
+alias B = f32;
+alias Bent = f32;
+alias Addend = f32;
+alias C = f32;
+alias Before = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
+@group(0) @binding(1) var<storage, read> a: array<A>;
+@group(0) @binding(2) var<storage, read> b: array<B>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read> bent: array<f32>;
-@group(0) @binding(5) var<storage, read> addend: array<f32>;
-@group(0) @binding(6) var<storage, read_write> c: array<f32>;
-@group(0) @binding(7) var<storage, read_write> before: array<f32>;
+@group(0) @binding(4) var<storage, read> bent: array<Bent>;
+@group(0) @binding(5) var<storage, read> addend: array<Addend>;
+@group(0) @binding(6) var<storage, read_write> c: array<C>;
+@group(0) @binding(7) var<storage, read_write> before: array<Before>;
 
 const LANES: u32 = 64u;
 
@@ -32,7 +39,7 @@ fn main(
     var sum = 0.0;
     if (row < params.m) {
         for (var i = lane; i < params.k; i += LANES) {
-            sum = fma(a[row * params.k + i], b[column * params.k + i], sum);
+            sum = fma(f32(a[row * params.k + i]), f32(b[column * params.k + i]), sum);
         }
     }
     partial[lane] = sum;

@@ -12,14 +12,19 @@
 
 struct Params { m: u32, n: u32, k: u32 }
 
+alias Bent = vec4f;
+alias Addend = vec4f;
+alias C = vec4f;
+alias Before = vec4f;
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var a: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(2) var b: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4f>;
-@group(0) @binding(4) var<storage, read> bent: array<vec4f>;
-@group(0) @binding(5) var<storage, read> addend: array<vec4f>;
-@group(0) @binding(6) var<storage, read_write> c: array<vec4f>;
-@group(0) @binding(7) var<storage, read_write> before: array<vec4f>;
+@group(0) @binding(4) var<storage, read> bent: array<Bent>;
+@group(0) @binding(5) var<storage, read> addend: array<Addend>;
+@group(0) @binding(6) var<storage, read_write> c: array<C>;
+@group(0) @binding(7) var<storage, read_write> before: array<Before>;
 
 const TRANSPOSE_A: bool = false;
 const TRANSPOSE_B: bool = false;

@@ -8,14 +8,21 @@
 
 struct Params { m: u32, n: u32, k: u32 }
 
+alias A = f32;
+alias B = f32;
+alias Bent = f32;
+alias Addend = f32;
+alias C = f32;
+alias Before = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
+@group(0) @binding(1) var<storage, read> a: array<A>;
+@group(0) @binding(2) var<storage, read> b: array<B>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read> bent: array<f32>;
-@group(0) @binding(5) var<storage, read> addend: array<f32>;
-@group(0) @binding(6) var<storage, read_write> c: array<f32>;
-@group(0) @binding(7) var<storage, read_write> before: array<f32>;
+@group(0) @binding(4) var<storage, read> bent: array<Bent>;
+@group(0) @binding(5) var<storage, read> addend: array<Addend>;
+@group(0) @binding(6) var<storage, read_write> c: array<C>;
+@group(0) @binding(7) var<storage, read_write> before: array<Before>;
 
 const TRANSPOSE_A: bool = false;
 const TRANSPOSE_B: bool = false;
@@ -54,9 +61,9 @@ fn main(
             var value = 0.0;
             if (row < params.m && depth + d < params.k) {
                 if (TRANSPOSE_A) {
-                    value = a[(depth + d) * params.m + row];
+                    value = f32(a[(depth + d) * params.m + row]);
                 } else {
-                    value = a[row * params.k + depth + d];
+                    value = f32(a[row * params.k + depth + d]);
                 }
             }
             a_tile[d * TILE + i] = value;
@@ -68,9 +75,9 @@ fn main(
             value = 0.0;
             if (column < params.n && depth + d < params.k) {
                 if (TRANSPOSE_B) {
-                    value = b[column * params.k + depth + d];
+                    value = f32(b[column * params.k + depth + d]);
                 } else {
-                    value = b[(depth + d) * params.n + column];
+                    value = f32(b[(depth + d) * params.n + column]);
                 }
             }
             b_tile[d * TILE + i] = value;

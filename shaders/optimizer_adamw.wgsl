@@ -3,9 +3,13 @@
 // step's sentences, becomes their clipped mean: g = factor · gradient.
 // All tensors have `count` elements, taken four at a time: buffers end on a multiple of 16 bytes,
 // and what lies behind the last element is never read by anybody.
-//   norm [2]: norm, factor.
+//   norm [3]: norm, factor, scale.
+// In mixed precision `half` takes a copy of the weights, if HALF, and with SKIPS nothing changes in a
+// step whose gradients overflowed: its factor is 0.
 
 struct Params { by: AdamW, count: u32 }
+
+alias Half = vec4f;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> gradient: array<vec4f>;
@@ -13,6 +17,10 @@ struct Params { by: AdamW, count: u32 }
 @group(0) @binding(3) var<storage, read_write> weight: array<vec4f>;
 @group(0) @binding(4) var<storage, read_write> first: array<vec4f>;
 @group(0) @binding(5) var<storage, read_write> second: array<vec4f>;
+@group(0) @binding(6) var<storage, read_write> half: array<Half>;
+
+const HALF: bool = false;
+const SKIPS: bool = false;
 
 @compute @workgroup_size(64)
 fn main(
@@ -22,6 +30,7 @@ fn main(
 ) {
     let i = (group.y * groups.x + group.x) * 64u + lane;
     if (i >= (params.count + 3u) / 4u) { return; }
+    if (SKIPS && norm[1] == 0.0) { return; }
     let g = gradient[i] * norm[1];
     let w = weight[i];
     let m = first[i];
@@ -30,7 +39,9 @@ fn main(
     let y = updated(vec3f(w.y, m.y, v.y), g.y, params.by);
     let z = updated(vec3f(w.z, m.z, v.z), g.z, params.by);
     let t = updated(vec3f(w.w, m.w, v.w), g.w, params.by);
-    weight[i] = vec4f(x.x, y.x, z.x, t.x);
+    let next = vec4f(x.x, y.x, z.x, t.x);
+    weight[i] = next;
+    if (HALF) { half[i] = Half(next); }
     first[i] = vec4f(x.y, y.y, z.y, t.y);
     second[i] = vec4f(x.z, y.z, z.z, t.z);
 }

@@ -1,9 +1,11 @@
 // with: adamw
 // One AdamW update of the rows of a parameter that have a gradient, and a note for each that it has
 // come to this step. The others wait: optimizer_catch_up.wgsl.
-//   gradient [rows, columns]: sums over the step's sentences;  norm [2]: norm, factor;
+//   gradient [rows, columns]: sums over the step's sentences;  norm [3]: norm, factor, scale;
 //   ids [rows]: which row of the parameter each is;  steps: of each row of the parameter, the last
-//   step that updated it.
+//   step that updated it;  history: as in optimizer_catch_up.wgsl.
+// In mixed precision, SKIPS, a step whose gradients overflowed changes nothing: its factor is 0. The
+// history says so, for the rows that wait.
 
 struct Params { by: AdamW, rows: u32, columns: u32 }
 
@@ -15,6 +17,10 @@ struct Params { by: AdamW, rows: u32, columns: u32 }
 @group(0) @binding(5) var<storage, read_write> first: array<f32>;
 @group(0) @binding(6) var<storage, read_write> second: array<f32>;
 @group(0) @binding(7) var<storage, read_write> steps: array<u32>;
+@group(0) @binding(8) var<storage, read_write> history: array<vec4f>;
+
+const HISTORY: u32 = 1024u;
+const SKIPS: bool = false;
 
 @compute @workgroup_size(64)
 fn main(
@@ -27,6 +33,10 @@ fn main(
     if (row >= params.rows) { return; }
     let column = i % params.columns;
     let id = ids[row];
+    if (SKIPS && norm[1] == 0.0) {
+        if (i == 0u) { history[params.by.step % HISTORY].w = 1.0; }
+        return;
+    }
     let at = id * params.columns + column;
     let state = updated(vec3f(weight[at], first[at], second[at]), gradient[i] * norm[1], params.by);
     weight[at] = state.x;

@@ -4,7 +4,8 @@
 // The arithmetic is that of the other updates, so the bits are as if none had been missed.
 //   ids [rows]: which rows of the parameter, if LISTED; otherwise all of them;
 //   steps: of each row of the parameter, the last step that updated it;
-//   history [HISTORY]: learning rate, 1 - β₁ᵗ and 1 - β₂ᵗ of the last steps, step t in t % HISTORY.
+//   history [HISTORY]: learning rate, 1 - β₁ᵗ and 1 - β₂ᵗ of the last steps, step t in t % HISTORY,
+//   and 1 where the step was skipped, 0 where not.
 // Before a step it also notes that step's own in the history.
 
 struct Params { by: AdamW, rows: u32, columns: u32, settled: u32 }
@@ -48,6 +49,7 @@ fn main(
     var by = params.by;
     for (var step = after + 1u; step <= until; step++) {
         let entry = history[step % HISTORY];
+        if (entry.w != 0.0) { continue; }
         by.learning_rate = entry.x;
         by.correction1 = entry.y;
         by.correction2 = entry.z;

@@ -5,10 +5,14 @@
 
 struct Params { count: u32 }
 
+alias X = vec4f;
+alias Dy = vec4f;
+alias Dx = vec4f;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4f>;
-@group(0) @binding(2) var<storage, read> dy: array<vec4f>;
-@group(0) @binding(3) var<storage, read_write> dx: array<vec4f>;
+@group(0) @binding(1) var<storage, read> x: array<X>;
+@group(0) @binding(2) var<storage, read> dy: array<Dy>;
+@group(0) @binding(3) var<storage, read_write> dx: array<Dx>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -18,9 +22,9 @@ fn main(
 ) {
     let i = (group.y * groups.x + group.x) * 64u + lane;
     if (i < params.count / 4u) {
-        dx[i] = dy[i] * slope(x[i]);
+        dx[i] = Dx(vec4f(dy[i]) * slope(vec4f(x[i])));
     } else if (4u * i < params.count) {
-        let value = dy[i] * slope(x[i]);
+        let value = Dx(vec4f(dy[i]) * slope(vec4f(x[i])));
         for (var j = 0u; j < params.count % 4u; j++) { dx[i][j] = value[j]; }
     }
 }

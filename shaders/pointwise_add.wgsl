@@ -3,10 +3,14 @@
 
 struct Params { count: u32 }
 
+alias A = vec4f;
+alias B = vec4f;
+alias Y = vec4f;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<vec4f>;
-@group(0) @binding(2) var<storage, read> b: array<vec4f>;
-@group(0) @binding(3) var<storage, read_write> y: array<vec4f>;
+@group(0) @binding(1) var<storage, read> a: array<A>;
+@group(0) @binding(2) var<storage, read> b: array<B>;
+@group(0) @binding(3) var<storage, read_write> y: array<Y>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -16,9 +20,9 @@ fn main(
 ) {
     let i = (group.y * groups.x + group.x) * 64u + lane;
     if (i < params.count / 4u) {
-        y[i] = a[i] + b[i];
+        y[i] = Y(vec4f(a[i]) + vec4f(b[i]));
     } else if (4u * i < params.count) {
-        let value = a[i] + b[i];
+        let value = Y(vec4f(a[i]) + vec4f(b[i]));
         for (var j = 0u; j < params.count % 4u; j++) { y[i][j] = value[j]; }
     }
 }

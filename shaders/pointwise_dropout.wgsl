@@ -12,10 +12,13 @@ struct Params {
     first_row: u32, // number of the first row within the whole step
 }
 
+alias X = f32;
+alias Y = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<X>;
 @group(0) @binding(2) var<storage, read> places: array<u32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<Y>;
 
 const PLACED: bool = true;
 
@@ -38,7 +41,7 @@ fn main(
         let column = quad * 4u + j;
         if (column < params.columns) {
             let at = row * params.columns + column;
-            y[at] = select(0.0, factors[j] * x[at], factors[j] > 0.0);
+            y[at] = Y(select(0.0, factors[j] * f32(x[at]), factors[j] > 0.0));
         }
     }
 }

@@ -32,6 +32,8 @@ pub enum Advice {
     OtherAdapter,
     /// The device failed while it was working.
     LighterOrOtherDevice,
+    /// The adapter has no float16.
+    SinglePrecision,
     /// Use an adapter that keeps time.
     AdapterWithTimestamps,
     /// Train more gently.
@@ -62,6 +64,7 @@ impl fmt::Display for Advice {
             }
             Self::OtherAdapter => "Update the driver, or choose another adapter.",
             Self::LighterOrOtherDevice => "Try smaller batches, another adapter or a newer driver.",
+            Self::SinglePrecision => "Use precision f32, or another adapter.",
             Self::AdapterWithTimestamps => "Profile on another adapter, one that has timestamps.",
             Self::LowerRate => {
                 "Training has diverged: lower the learning rate, or raise the warm-up steps."

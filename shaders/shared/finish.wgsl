@@ -9,9 +9,9 @@ const ACCUMULATE: bool = false;
 fn finish(at: u32, column: u32, sum: vec4f) {
     var value = sum;
     if (BIAS) { value += bias[column]; }
-    if (KEEP_BEFORE) { before[at] = value; }
-    if (BENT) { value *= slope(bent[at]); } else { value = activate(value); }
-    if (ADD) { value += addend[at]; }
-    if (ACCUMULATE) { value += c[at]; }
-    c[at] = value;
+    if (KEEP_BEFORE) { before[at] = Before(value); }
+    if (BENT) { value *= slope(vec4f(bent[at])); } else { value = activate(value); }
+    if (ADD) { value += vec4f(addend[at]); }
+    if (ACCUMULATE) { value += vec4f(c[at]); }
+    c[at] = C(value);
 }

@@ -10,9 +10,9 @@ fn finish_one(row: u32, column: u32, sum: f32) {
     let at = row * params.n + column;
     var value = sum;
     if (BIAS) { value += bias[column]; }
-    if (KEEP_BEFORE) { before[at] = value; }
-    if (BENT) { value *= slope(vec4f(bent[at])).x; } else { value = activate(vec4f(value)).x; }
-    if (ADD) { value += addend[at]; }
-    if (ACCUMULATE) { value += c[at]; }
-    c[at] = value;
+    if (KEEP_BEFORE) { before[at] = Before(value); }
+    if (BENT) { value *= slope(vec4f(f32(bent[at]))).x; } else { value = activate(vec4f(value)).x; }
+    if (ADD) { value += f32(addend[at]); }
+    if (ACCUMULATE) { value += f32(c[at]); }
+    c[at] = C(value);
 }

@@ -5,10 +5,10 @@
 fn quad_of(tensor: u32, row: u32, quad: u32) -> vec4f {
     if (QUADS % LANES != 0u && quad >= QUADS) { return vec4f(0.0); }
     let i = row * QUADS + quad;
-    return qkv[i];
+    return vec4f(qkv[i]);
 }
 
 fn write_quad(row: u32, quad: u32, value: vec4f) {
     if (QUADS % LANES != 0u && quad >= QUADS) { return; }
-    result[row * QUADS + quad] = value;
+    result[row * QUADS + quad] = Result(value);
 }

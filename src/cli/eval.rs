@@ -4,6 +4,7 @@ use super::{Common, open, print, print_json, progress, source};
 use crate::data::Split;
 use crate::engine::Evaluator;
 use crate::error::Result;
+use crate::graph::Precision;
 use crate::model::encode;
 use crate::sparsity::Policy;
 use crate::train::Settings;
@@ -23,6 +24,9 @@ pub struct Arguments {
     /// Override the sparsity that the model was trained with.
     #[arg(long, value_name = "S")]
     sparsity: Option<String>,
+    /// What activations are stored in: `f32` or `mixed`, which is float16.
+    #[arg(long, value_name = "P", default_value_t = Precision::F32)]
+    precision: Precision,
     /// Word pieces kept of a sentence.
     #[arg(long, value_name = "N", default_value_t = Settings::default().max_length)]
     max_length: usize,
@@ -65,8 +69,10 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let examples = encode(&model, &dataset, settings.max_length)?;
     model.upload(&mut session)?;
     let batch_size = settings.batch_size;
+    let precision = arguments.precision;
+    let config = &model.config;
     let mut evaluator =
-        Evaluator::for_examples(&mut session, &model.config, &policy, &examples, batch_size)?;
+        Evaluator::for_examples(&mut session, config, &policy, precision, &examples, batch_size)?;
     let started = Instant::now();
     let result = evaluator.evaluate(&session, &examples, batch_size)?;
     let report = Report {

@@ -131,6 +131,10 @@ fn in_flags(advice: Advice) -> String {
         Advice::LighterOrOtherDevice => {
             "Try a smaller --batch-size, another --adapter or a newer driver."
         }
+        Advice::SinglePrecision => {
+            "Use --precision f32, or another --adapter; `crisp devices` says which have half \
+             precision."
+        }
         Advice::AdapterWithTimestamps => {
             "Profile on another --adapter; `crisp devices` says which have timestamps."
         }

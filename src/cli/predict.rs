@@ -4,7 +4,7 @@ use super::{Common, note, open, print, print_json, source};
 use crate::data::Encoded;
 use crate::engine::{Evaluator, Inspector, Prediction};
 use crate::error::{Error, Result};
-use crate::graph::Session;
+use crate::graph::{Precision, Session};
 use crate::model::Model;
 use crate::report;
 use crate::sparsity::Policy;
@@ -20,6 +20,9 @@ pub struct Arguments {
     /// Override the sparsity that the model was trained with.
     #[arg(long, value_name = "S")]
     sparsity: Option<String>,
+    /// What activations are stored in: `f32` or `mixed`, which is float16.
+    #[arg(long, value_name = "P", default_value_t = Precision::F32)]
+    precision: Precision,
     /// Word pieces kept of a sentence.
     #[arg(long, value_name = "N", default_value_t = Settings::default().max_length)]
     max_length: usize,
@@ -66,8 +69,9 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         let ids = model.tokenizer.encode_all(texts, max_length)?;
         let examples: Vec<Encoded> =
             ids.into_iter().map(|ids| Encoded { ids, label: None }).collect();
+        let (config, precision) = (&model.config, arguments.precision);
         let mut evaluator =
-            Evaluator::for_examples(&mut session, &model.config, &policy, &examples, BATCH)?;
+            Evaluator::for_examples(&mut session, config, &policy, precision, &examples, BATCH)?;
         let predictions = evaluator.predict(&session, &examples, BATCH, |_| {})?;
         for (text, prediction) in texts.iter().zip(&predictions) {
             show(text, prediction, model.config.task.labels(), arguments.json)?;

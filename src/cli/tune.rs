@@ -3,6 +3,7 @@
 use super::{Common, note, open, print, print_json, source, tuning_file};
 use crate::data::Split;
 use crate::error::{Error, Result};
+use crate::graph::Precision;
 use crate::kernels::Sizes;
 use crate::kernels::tune::{Choice, ProductClass};
 use crate::measure::{export_tuning, import_tuning, save_tuning, tune};
@@ -26,6 +27,9 @@ pub struct Arguments {
     /// Sentences per step.
     #[arg(long, value_name = "B", default_value_t = Settings::default().batch_size)]
     batch_size: usize,
+    /// What activations are stored in: `f32` or `mixed`.
+    #[arg(long, value_name = "P", default_value_t = Precision::F32)]
+    precision: Precision,
     /// Parts of a step, as `crisp train` is going to compute it.
     #[arg(long, value_name = "N", default_value_t = 1)]
     gradient_accumulation: usize,
@@ -56,6 +60,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let settings = Settings {
         batch_size: arguments.batch_size,
         gradient_accumulation: arguments.gradient_accumulation,
+        precision: arguments.precision,
         max_length: arguments.max_length,
         ..Settings::default()
     };
@@ -97,8 +102,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let planned = TrainingPlans::new(&model.config, &Policy::dense(), &settings, tuning, largest)?;
     let classes: BTreeSet<ProductClass> = planned.gradient.products;
     for (number, class) in classes.iter().enumerate() {
-        let sizes = class.sizes.map(Into::into);
-        let default = session.tuning.default(class.products, sizes, &Sizes::default());
+        let default = session.tuning.default((*class).into(), &Sizes::default());
         let [m, n, k] = class.sizes;
         let operations = class.products.operations() * m * n * k;
         let speed = |seconds: f64| operations as f64 / seconds / 1e9;

@@ -4,7 +4,7 @@ use super::{Evaluator, Prediction, sizes_of};
 use crate::data::Encoded;
 use crate::error::{Error, Result};
 use crate::gpu::Device;
-use crate::graph::Session;
+use crate::graph::{Precision, Session};
 use crate::kernels::Sizes;
 use crate::model::{Model, hub, load_model};
 use crate::sparsity::Policy;
@@ -121,7 +121,7 @@ impl Classifier {
             // Its memory is given back here, before a larger one takes its own.
         }
         let roomy = rounded(needed).max(largest);
-        Evaluator::new(&mut self.session, config, &self.policy, roomy)
+        Evaluator::new(&mut self.session, config, &self.policy, Precision::F32, roomy)
     }
 
     /// The device that it works on.

@@ -6,9 +6,9 @@ use super::prediction::{Evaluation, Prediction};
 use crate::data::Encoded;
 use crate::error::Result;
 use crate::gpu::Pending;
-use crate::graph::{Graph, Pass, Plan, Program, Session, Step, Timing};
+use crate::graph::{Graph, Pass, Plan, Precision, Program, Session, Step, Timing};
 use crate::kernels::{Scalars, Sizes};
-use crate::model::{Config, Inputs, Weights, network};
+use crate::model::{Config, Halves, Inputs, Weights, network};
 use crate::sparsity::{LayerRules, Policy};
 use std::collections::VecDeque;
 
@@ -18,6 +18,7 @@ pub struct Evaluator {
     config: Config,
     rules: LayerRules,
     inputs: Inputs,
+    halves: Option<Halves>,
     pairs: AttentionPairs,
 }
 
@@ -30,9 +31,11 @@ impl Evaluator {
         session: &mut Session,
         config: &Config,
         policy: &Policy,
+        precision: Precision,
         largest: Sizes,
     ) -> Result<Self> {
-        let mut graph = Graph::new();
+        let halves = Halves::new(session, config, precision)?;
+        let mut graph = Graph::new().in_precision(precision);
         let rules = policy.evaluation().for_layers(config.encoder.layers)?;
         let weights = Weights::new(&mut graph, config);
         let inputs = Inputs::new(&mut graph, &rules);
@@ -41,7 +44,7 @@ impl Evaluator {
         outputs.extend(AttentionPairs::wanted(&network.attention));
         let program = Program::build(session, &graph, largest, &outputs, UNDER_WAY)?;
         let (config, pairs) = (config.clone(), AttentionPairs::default());
-        Ok(Self { program, config, rules, inputs, pairs })
+        Ok(Self { program, config, rules, inputs, halves, pairs })
     }
 
     /// An evaluator that has room for these examples in batches of a size, in their order.
@@ -52,10 +55,11 @@ impl Evaluator {
         session: &mut Session,
         config: &Config,
         policy: &Policy,
+        precision: Precision,
         examples: &[Encoded],
         batch_size: usize,
     ) -> Result<Self> {
-        Self::for_sets(session, config, policy, &[examples], batch_size)
+        Self::for_sets(session, config, policy, precision, &[examples], batch_size)
     }
 
     /// An evaluator that has room for each of several sets of examples.
@@ -66,18 +70,19 @@ impl Evaluator {
         session: &mut Session,
         config: &Config,
         policy: &Policy,
+        precision: Precision,
         sets: &[&[Encoded]],
         batch_size: usize,
     ) -> Result<Self> {
         let batches = sets.iter().flat_map(|set| set.chunks(batch_size.max(1)));
         let rules = policy.evaluation().for_layers(config.encoder.layers)?;
         let largest = sizes_of(batches.map(|batch| batch.iter().collect()), &rules);
-        Self::new(session, config, policy, largest)
+        Self::new(session, config, policy, precision, largest)
     }
 
     /// Bytes that evaluation takes on the device, besides the parameters.
     pub fn own_bytes(&self) -> u64 {
-        self.plan().own_bytes(UNDER_WAY)
+        self.plan().own_bytes(UNDER_WAY) + self.halves.as_ref().map_or(0, Halves::own_bytes)
     }
 
     /// The plan of the forward pass.
@@ -93,11 +98,16 @@ impl Evaluator {
         Prepared::new(sentences, &self.rules)
     }
 
+    fn refresh(&mut self, session: &Session) -> Result<()> {
+        self.halves.as_mut().map_or(Ok(()), |halves| halves.refresh(session))
+    }
+
     /// Submits the forward pass of a batch and returns at once: its first output are the logits.
     ///
     /// # Errors
     /// A batch larger than planned for, or an error of the device.
     pub fn submit(&mut self, session: &Session, prepared: &Prepared) -> Result<Pending> {
+        self.refresh(session)?;
         let inputs = self.inputs.words(&prepared.batch, &prepared.masks);
         let (sizes, scalars) = (prepared.sizes(), Scalars::default());
         self.program.run(session, &Step { sizes, scalars, inputs: &inputs })
@@ -108,6 +118,7 @@ impl Evaluator {
     /// # Errors
     /// As [`Evaluator::submit`]; an adapter that keeps no time.
     pub fn profile(&mut self, session: &Session, prepared: &Prepared) -> Result<Vec<Timing>> {
+        self.refresh(session)?;
         let inputs = self.inputs.words(&prepared.batch, &prepared.masks);
         let (sizes, scalars) = (prepared.sizes(), Scalars::default());
         let step = Step { sizes, scalars, inputs: &inputs };

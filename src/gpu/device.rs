@@ -54,7 +54,8 @@ impl Device {
             required_features: adapter.features()
                 & (wgpu::Features::TIMESTAMP_QUERY
                     | wgpu::Features::PIPELINE_CACHE
-                    | wgpu::Features::SUBGROUP),
+                    | wgpu::Features::SUBGROUP
+                    | wgpu::Features::SHADER_F16),
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
@@ -98,6 +99,21 @@ impl Device {
         if !known && path.parent().is_some_and(|parent| files::create_dir(parent).is_ok()) {
             let _ = files::write(path, &content);
         }
+    }
+
+    /// Checks that kernels can store float16.
+    ///
+    /// # Errors
+    /// They cannot, on this adapter.
+    pub fn expect_float16(&self) -> Result<()> {
+        if self.raw.features().contains(wgpu::Features::SHADER_F16) {
+            return Ok(());
+        }
+        Err(Error::device(format!(
+            "{} (driver {}) has no float16 in shaders, which mixed precision is made of",
+            self.adapter.name, self.adapter.driver
+        ))
+        .advice(Advice::SinglePrecision))
     }
 
     /// Bytes held in buffers of this device now.

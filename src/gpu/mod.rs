@@ -20,4 +20,4 @@ pub use pace::Pace;
 pub use pipeline::{Access, BindGroup, Pipeline, Resource};
 pub use profiler::Timestamps;
 pub use recorder::{Pass, Pending, Recorder};
-pub use texture::Texture;
+pub use texture::{Texel, Texture};

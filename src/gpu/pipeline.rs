@@ -1,6 +1,6 @@
 //! Compiled kernels and the buffers bound to them.
 
-use super::{Buffer, Device, Texture};
+use super::{Buffer, Device, Texel, Texture};
 use crate::error::Result;
 use crate::parallel;
 
@@ -15,13 +15,26 @@ pub enum Access {
     Update,
     /// `texture_storage_2d<rgba32float, read>`: reads a copy of the buffer, made before the launch.
     Texels,
+    /// Likewise, of `rgba16float`.
+    HalfTexels,
+}
+
+impl Access {
+    /// The texels of a copy that is read.
+    pub fn texel(self) -> Option<Texel> {
+        match self {
+            Self::Read | Self::Write | Self::Update => None,
+            Self::Texels => Some(Texel::Single),
+            Self::HalfTexels => Some(Texel::Half),
+        }
+    }
 }
 
 /// What is bound for an [`Access`].
 pub enum Resource<'a> {
     /// For `Read`, `Write` and `Update`.
     Buffer(&'a Buffer),
-    /// For `Texels`.
+    /// For `Texels` and `HalfTexels`.
     Texture(&'a Texture),
 }
 
@@ -66,14 +79,13 @@ impl Device {
             for (index, access) in accesses.iter().enumerate() {
                 let storage =
                     |read_only| buffer_layout(wgpu::BufferBindingType::Storage { read_only });
-                let ty = match access {
-                    Access::Read => storage(true),
-                    Access::Write | Access::Update => storage(false),
-                    Access::Texels => wgpu::BindingType::StorageTexture {
+                let ty = match access.texel() {
+                    Some(texel) => wgpu::BindingType::StorageTexture {
                         access: wgpu::StorageTextureAccess::ReadOnly,
-                        format: wgpu::TextureFormat::Rgba32Float,
+                        format: texel.format(),
                         view_dimension: wgpu::TextureViewDimension::D2,
                     },
+                    None => storage(*access == Access::Read),
                 };
                 entries.push(layout_entry(index as u32 + 1, ty));
             }

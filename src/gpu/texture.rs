@@ -5,28 +5,61 @@ use super::memory::Allocation;
 use super::{Buffer, Device};
 use crate::error::{Advice, Error, Result};
 
-/// A place for the content of a buffer as texels of four `f32`, [`Texture::WIDTH`] to a row.
+/// What four values of a texel are stored in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Texel {
+    /// `rgba32float`
+    Single,
+    /// `rgba16float`
+    Half,
+}
+
+impl Texel {
+    /// Bytes of a texel.
+    const fn bytes(self) -> u64 {
+        match self {
+            Self::Single => 16,
+            Self::Half => 8,
+        }
+    }
+
+    pub(super) fn format(self) -> wgpu::TextureFormat {
+        match self {
+            Self::Single => wgpu::TextureFormat::Rgba32Float,
+            Self::Half => wgpu::TextureFormat::Rgba16Float,
+        }
+    }
+
+    const fn row_bytes(self) -> u64 {
+        Texture::WIDTH as u64 * self.bytes()
+    }
+
+    /// Texels from one row to the next: a cache line more. Rows of a matrix are often a multiple of
+    /// 4 KiB apart, and then all fall into the same few lines of a CPU's first-level cache.
+    const fn pitch(self) -> u32 {
+        Texture::WIDTH + 64 / self.bytes() as u32
+    }
+
+    fn rows(self, bytes: u64) -> u64 {
+        bytes.div_ceil(self.row_bytes()).max(1)
+    }
+}
+
+/// A place for the content of a buffer as texels of four values, [`Texture::WIDTH`] to a row.
 pub struct Texture {
     raw: wgpu::Texture,
     pub(super) view: wgpu::TextureView,
+    texel: Texel,
     _allocation: Allocation,
 }
 
 impl Texture {
     /// Texels in a row.
     pub const WIDTH: u32 = 2048;
-    const ROW_BYTES: u64 = Self::WIDTH as u64 * 16;
-    /// Texels from one row to the next: a cache line more. Rows of a matrix are often a multiple of
-    /// 4 KiB apart, and then all fall into the same few lines of a CPU's first-level cache.
-    const PITCH: u32 = Self::WIDTH + 4;
-
-    fn rows(bytes: u64) -> u64 {
-        bytes.div_ceil(Self::ROW_BYTES).max(1)
-    }
 
     /// Bytes that a texture with room for so many takes: whole rows.
-    pub fn taken(bytes: u64) -> u64 {
-        Self::rows(bytes) * u64::from(Self::PITCH) * 16
+    pub fn taken(texel: Texel, bytes: u64) -> u64 {
+        texel.rows(bytes) * u64::from(texel.pitch()) * texel.bytes()
     }
 }
 
@@ -35,9 +68,9 @@ impl Device {
     ///
     /// # Errors
     /// Larger than the device allows, or out of memory.
-    pub fn texture(&self, name: &str, bytes: u64) -> Result<Texture> {
-        let height = Texture::rows(bytes);
-        let bytes = Texture::taken(bytes);
+    pub fn texture(&self, name: &str, texel: Texel, bytes: u64) -> Result<Texture> {
+        let height = texel.rows(bytes);
+        let bytes = Texture::taken(texel, bytes);
         let limit = u64::from(self.raw.limits().max_texture_dimension_2d);
         if height > limit {
             return Err(Error::device(format!(
@@ -49,17 +82,17 @@ impl Device {
         let raw = self.scoped(&format!("allocating {bytes} bytes for {name}"), || {
             self.raw.create_texture(&wgpu::TextureDescriptor {
                 label: Some(name),
-                size: extent(Texture::PITCH, height as u32),
+                size: extent(texel.pitch(), height as u32),
                 mip_level_count: 1,
                 sample_count: 1,
                 dimension: wgpu::TextureDimension::D2,
-                format: wgpu::TextureFormat::Rgba32Float,
+                format: texel.format(),
                 usage: wgpu::TextureUsages::STORAGE_BINDING | wgpu::TextureUsages::COPY_DST,
                 view_formats: &[],
             })
         })?;
         let view = raw.create_view(&Default::default());
-        Ok(Texture { raw, view, _allocation: Allocation::new(&self.memory, bytes) })
+        Ok(Texture { raw, view, texel, _allocation: Allocation::new(&self.memory, bytes) })
     }
 }
 
@@ -71,8 +104,9 @@ impl Texture {
         buffer: &Buffer,
         bytes: u64,
     ) {
-        let rows = bytes / Texture::ROW_BYTES;
-        let rest = (bytes % Texture::ROW_BYTES).div_ceil(16) as u32;
+        let row_bytes = self.texel.row_bytes();
+        let rows = bytes / row_bytes;
+        let rest = (bytes % row_bytes).div_ceil(self.texel.bytes()) as u32;
         // The rows that are full, then what is left of the last one.
         for (row, size) in [(0, extent(Texture::WIDTH, rows as u32)), (rows, extent(rest, 1))] {
             if size.width == 0 || size.height == 0 {
@@ -82,8 +116,8 @@ impl Texture {
                 wgpu::TexelCopyBufferInfo {
                     buffer: &buffer.raw,
                     layout: wgpu::TexelCopyBufferLayout {
-                        offset: buffer.offset + row * Texture::ROW_BYTES,
-                        bytes_per_row: Some(Texture::ROW_BYTES as u32),
+                        offset: buffer.offset + row * row_bytes,
+                        bytes_per_row: Some(row_bytes as u32),
                         rows_per_image: None,
                     },
                 },

@@ -4,11 +4,13 @@
 use super::{Role, Within};
 use crate::error::{Error, Result};
 use crate::gpu::Abilities;
-use crate::kernels::matmul::{Activation, Products, Transposition, Variant};
+use crate::kernels::matmul::{Activation, Asked, Products, Transposition, Variant};
 use crate::kernels::tune::{ProductClass, Tuning};
 use crate::kernels::{Command, Element, Size, Sizes, TensorId};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::str::FromStr;
 
 /// The sizes of a tensor, slowest dimension first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,9 @@ impl<const N: usize> From<[Size; N]> for Shape {
     }
 }
 
+/// The name of what mixed precision knows of its loss scale, in the session's store.
+pub const LOSS_SCALE: &str = "loss scale";
+
 /// What a graph is built for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
@@ -55,6 +60,50 @@ impl Pass {
     /// Whether there will be a gradient.
     pub fn is_training(self) -> bool {
         self != Self::Inference
+    }
+}
+
+/// What tensors are stored in that pass between the kernels of a step. Kernels compute in float32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// float32.
+    #[default]
+    F32,
+    /// Activations, their gradients and a copy of the weights in float16; weights, their gradients
+    /// and moments, statistics and sums in float32. The loss is multiplied with a scale, so that
+    /// small gradients do not vanish (Micikevicius et al., "Mixed Precision Training", 2018).
+    Mixed,
+}
+
+impl Precision {
+    /// What passes between kernels is stored in.
+    pub fn between_kernels(self) -> Element {
+        match self {
+            Self::F32 => Element::F32,
+            Self::Mixed => Element::F16,
+        }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "f32" => Ok(Self::F32),
+            "mixed" => Ok(Self::Mixed),
+            _ => Err(Error::usage(format!("'{text}' is no precision: there is f32, and mixed"))),
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Mixed => "mixed",
+        })
     }
 }
 
@@ -107,6 +156,7 @@ pub struct Lowering<'a> {
     pub tuning: &'a Tuning,
     /// The largest batch that they are for.
     pub largest: Sizes,
+    pub(super) elements: &'a [Element],
     pub(super) products: &'a mut BTreeSet<ProductClass>,
     pub(super) scratch: &'a mut dyn FnMut(Size) -> TensorId,
 }
@@ -117,21 +167,35 @@ impl Lowering<'_> {
         self.tuning.abilities
     }
 
-    /// The variant for a product of these sizes.
-    pub fn product(&mut self, transposition: Transposition, sizes: [Size; 3]) -> Variant {
-        let products = Products::One(transposition);
-        self.products.insert(ProductClass::of(products, sizes, &self.largest));
-        self.tuning.products(products, sizes, &self.largest)
+    /// The variant for a product of these sizes, of these factors.
+    pub fn product(
+        &mut self,
+        transposition: Transposition,
+        sizes: [Size; 3],
+        factors: [TensorId; 2],
+    ) -> Variant {
+        let asked = self.asked(Products::One(transposition), sizes, &factors);
+        self.products.insert(ProductClass::of(asked, &self.largest));
+        self.tuning.products(asked, &self.largest)
     }
 
-    /// The variant for the gradients of a projection, where one launch computes them all.
-    pub fn gradients(&mut self, sizes: [Size; 3]) -> Option<Variant> {
-        let variant = self.tuning.products(Products::Gradients, sizes, &self.largest);
-        let grouped = matches!(variant, Variant::Blocked { .. });
-        if grouped {
-            self.products.insert(ProductClass::of(Products::Gradients, sizes, &self.largest));
+    /// The variant for the gradients of a projection, of these factors, where one launch computes
+    /// them all.
+    pub fn gradients(&mut self, sizes: [Size; 3], factors: [TensorId; 3]) -> Option<Variant> {
+        let asked = self.asked(Products::Gradients, sizes, &factors);
+        let variant = self.tuning.products(asked, &self.largest);
+        if variant.computes_gradients() {
+            self.products.insert(ProductClass::of(asked, &self.largest));
+            return Some(variant);
         }
-        grouped.then_some(variant)
+        None
+    }
+
+    fn asked(&self, products: Products, sizes: [Size; 3], factors: &[TensorId]) -> Asked {
+        // Of mixed factors those in float32 decide which kernels can compute it.
+        let float16 = |factor: &TensorId| self.elements[factor.0 as usize] == Element::F16;
+        let factors = if factors.iter().all(float16) { Element::F16 } else { Element::F32 };
+        Asked { products, sizes, factors }
     }
 
     /// A tensor of so many float32 that lives only within the op.
@@ -148,6 +212,7 @@ pub struct Graph {
     /// Nodes before which a segment ends and the next begins.
     pub(super) boundaries: Vec<usize>,
     in_parts: bool,
+    precision: Precision,
     /// LayerNorms whose parameters' gradients are summed together at the end.
     pub(super) norms: Option<Norms>,
     /// The results of activations: by which, and of what.
@@ -163,8 +228,18 @@ impl Graph {
     }
 
     /// The same for a part of a step, whose gradients are added to those of other parts.
-    pub fn of_part() -> Self {
-        Self { in_parts: true, ..Self::default() }
+    pub fn of_part(self) -> Self {
+        Self { in_parts: true, ..self }
+    }
+
+    /// The same with what passes between kernels stored in this precision.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// What passes between kernels is stored in.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     fn tensor(&mut self, name: &str, element: Element, shape: Shape, kind: Origin) -> TensorId {
@@ -198,6 +273,28 @@ impl Graph {
         };
         self.tensors.push(Tensor { name, shape, element, kind, within });
         TensorId(self.tensors.len() as u32 - 1)
+    }
+
+    /// What products multiply with: a matrix itself, or its copy in float16, which whoever changes
+    /// the matrix keeps up to date.
+    pub fn factor(&mut self, weight: TensorId) -> TensorId {
+        match self.precision {
+            Precision::F32 => weight,
+            Precision::Mixed => self.half_of(weight),
+        }
+    }
+
+    /// The copy of a parameter in float16.
+    pub fn half_of(&mut self, parameter: TensorId) -> TensorId {
+        let half = self.companion(parameter, Role::Half);
+        self.tensors[half.0 as usize].element = Element::F16;
+        half
+    }
+
+    /// `[4]`, what mixed precision knows of its loss scale; see `optimizer_norm_total.wgsl`.
+    pub fn loss_scale(&mut self) -> Option<TensorId> {
+        let is_mixed = self.precision == Precision::Mixed;
+        is_mixed.then(|| self.parameter(LOSS_SCALE, &[4]))
     }
 
     /// Where a parameter lies, if it is a member of a group.
@@ -264,6 +361,18 @@ impl Graph {
         self.tensor(name, Element::F32, shape.into(), Origin::Value)
     }
 
+    /// An output, in what is stored between kernels, of the op that is being built.
+    pub fn activation(&mut self, name: &str, shape: impl Into<Shape>) -> TensorId {
+        self.tensor(name, self.precision.between_kernels(), shape.into(), Origin::Value)
+    }
+
+    /// An output of the op that is being built, with the shape and the element of another tensor,
+    /// such as its gradient.
+    pub fn like(&mut self, name: &str, tensor: TensorId) -> TensorId {
+        let Tensor { shape, element, .. } = &self.tensors[tensor.0 as usize];
+        self.tensor(name, *element, shape.clone(), Origin::Value)
+    }
+
     /// An output of words (bits, numbers) of the op that is being built.
     pub fn words(&mut self, name: &str, shape: impl Into<Shape>) -> TensorId {
         self.tensor(name, Element::U32, shape.into(), Origin::Value)
@@ -322,6 +431,11 @@ impl Graph {
     /// The name of a tensor.
     pub fn name(&self, tensor: TensorId) -> &str {
         &self.tensors[tensor.0 as usize].name
+    }
+
+    /// What a tensor's elements are.
+    pub fn element(&self, tensor: TensorId) -> Element {
+        self.tensors[tensor.0 as usize].element
     }
 
     /// The shape of a tensor.

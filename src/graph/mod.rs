@@ -13,7 +13,7 @@ mod store;
 
 pub use crate::timing::Timing;
 pub use grad::{Seed, gradients};
-pub use ir::{Graph, Lowering, Origin, Pass, Shape};
+pub use ir::{Graph, LOSS_SCALE, Lowering, Origin, Pass, Precision, Shape};
 pub use plan::Plan;
 pub use planned::{Place, Planned};
 pub use program::{Program, Step};

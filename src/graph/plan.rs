@@ -8,7 +8,7 @@ use super::ir::{Graph, Lowering, Origin, Shape};
 use super::planned::{Place, Planned, operations, texels, touched, writes};
 use super::recompute::recompute;
 use crate::error::{Advice, Error, Result};
-use crate::gpu::{Access, Buffer, Device, Texture};
+use crate::gpu::{Access, Buffer, Device, Texel, Texture};
 use crate::kernels::tune::{ProductClass, Tuning};
 use crate::kernels::{Command, Element, Size, Sizes, TensorId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +17,17 @@ use std::ops::Range;
 
 /// A command with the name of its op.
 type Named = (&'static str, Command);
+
+/// What a texture must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextureRoom {
+    /// What it is made of.
+    pub texel: Texel,
+    /// Which of the tensors that a launch reads as texels it holds: the first, and so on.
+    pub number: usize,
+    /// Bytes of the largest of them.
+    pub bytes: u64,
+}
 
 /// What one step does, and in which memory.
 #[derive(Debug, Clone)]
@@ -27,9 +38,8 @@ pub struct Plan {
     pub commands: Vec<(&'static str, Command)>,
     /// Bytes of each slot.
     pub slots: Vec<u64>,
-    /// Bytes that each texture must hold: the first holds the first tensor that a launch reads as
-    /// texels, and so on.
-    pub textures: Vec<u64>,
+    /// The textures that launches read tensors from.
+    pub textures: Vec<TextureRoom>,
     /// For each command the copies that it needs first: a tensor, and the texture that it goes to.
     pub copies: Vec<Vec<(TensorId, usize)>>,
     /// The matrix products in it.
@@ -53,7 +63,7 @@ impl Plan {
         outputs: &[TensorId],
     ) -> Result<Self> {
         let Lowered { mut tensors, commands, products, starts } =
-            lower(graph, &kernels.into(), largest);
+            lower(graph, &kernels.into(), largest)?;
         let (segments, backward) = segments(graph, &starts, commands.len());
         let commands = recompute(&mut tensors, commands, &segments, backward);
         for tensor in &tensors {
@@ -68,7 +78,7 @@ impl Plan {
         }
         let slots = place(&mut tensors, &commands, &largest, outputs);
         let textures = textures(&tensors, &commands, &largest);
-        let copies = copies(&commands);
+        let copies = copies(&commands, &textures);
         let outputs = outputs.to_vec();
         Ok(Self { tensors, commands, slots, textures, copies, products, outputs, largest })
     }
@@ -91,7 +101,8 @@ impl Plan {
 
     /// Bytes of the slots and textures: what is made within a step.
     pub fn made_bytes(&self) -> u64 {
-        let textures = self.textures.iter().map(|bytes| Texture::taken(*bytes));
+        let taken = |room: &TextureRoom| Texture::taken(room.texel, room.bytes);
+        let textures = self.textures.iter().map(taken);
         self.slots.iter().copied().chain(textures).sum()
     }
 
@@ -183,7 +194,7 @@ struct Lowered {
     starts: Vec<usize>,
 }
 
-fn lower(graph: &Graph, tuning: &Tuning, largest: Sizes) -> Lowered {
+fn lower(graph: &Graph, tuning: &Tuning, largest: Sizes) -> Result<Lowered> {
     let planned = |tensor: &super::ir::Tensor| Planned {
         name: tensor.name.clone(),
         shape: tensor.shape.clone(),
@@ -197,6 +208,7 @@ fn lower(graph: &Graph, tuning: &Tuning, largest: Sizes) -> Lowered {
         within: tensor.within.clone(),
     };
     let mut tensors: Vec<Planned> = graph.tensors.iter().map(planned).collect();
+    let elements: Vec<Element> = graph.tensors.iter().map(|tensor| tensor.element).collect();
     let mut commands = Vec::new();
     let mut products = BTreeSet::new();
     let mut starts = Vec::new();
@@ -211,13 +223,31 @@ fn lower(graph: &Graph, tuning: &Tuning, largest: Sizes) -> Lowered {
             });
             TensorId(tensors.len() as u32 - 1)
         };
-        let mut lowering =
-            Lowering { tuning, largest, products: &mut products, scratch: &mut scratch };
+        let mut lowering = Lowering {
+            tuning,
+            largest,
+            elements: &elements,
+            products: &mut products,
+            scratch: &mut scratch,
+        };
         let lowered = (node.lower)(&mut lowering);
         starts.push(commands.len());
-        commands.extend(lowered.into_iter().map(|command| (node.op, command)));
+        for command in lowered {
+            commands.push((node.op, as_stored(command, &tensors)?));
+        }
     }
-    Lowered { tensors, commands, products, starts }
+    Ok(Lowered { tensors, commands, products, starts })
+}
+
+/// A command whose kernel loads and stores what its tensors are made of.
+fn as_stored(command: Command, tensors: &[Planned]) -> Result<Command> {
+    let Command::Launch(launch) = command else { return Ok(command) };
+    let name = launch.shader.name;
+    let is_float16 = |tensor: TensorId| tensors[tensor.0 as usize].element == Element::F16;
+    let launch = launch.in_float16(is_float16).map_err(|binding| {
+        Error::internal(format!("{name} knows no float16 at its binding {binding}"))
+    })?;
+    Ok(Command::Launch(launch))
 }
 
 /// The commands of each segment that is computed again in backward, and where backward begins.
@@ -235,32 +265,36 @@ fn segments(graph: &Graph, starts: &[usize], end: usize) -> (Vec<Range<usize>>, 
     (segments, backward)
 }
 
-/// Bytes that each texture must hold: the first holds the first tensor that a launch reads as
-/// texels, and so on.
-fn textures(tensors: &[Planned], commands: &[Named], largest: &Sizes) -> Vec<u64> {
-    let mut textures: Vec<u64> = Vec::new();
+/// The textures that commands read tensors from.
+fn textures(tensors: &[Planned], commands: &[Named], largest: &Sizes) -> Vec<TextureRoom> {
+    let mut textures: Vec<TextureRoom> = Vec::new();
     for (_, command) in commands {
-        for (number, tensor) in texels(command).enumerate() {
-            let wanted = tensors[tensor.0 as usize].room(largest);
-            match textures.get_mut(number) {
-                Some(room) => *room = wanted.max(*room),
-                None => textures.push(wanted),
+        for (number, (tensor, texel)) in texels(command).enumerate() {
+            let bytes = tensors[tensor.0 as usize].room(largest);
+            match texture_of(&textures, number, texel) {
+                Some(known) => textures[known].bytes = bytes.max(textures[known].bytes),
+                None => textures.push(TextureRoom { texel, number, bytes }),
             }
         }
     }
     textures
 }
 
+/// Which texture holds the tensor of this number among those that a launch reads as texels.
+pub(super) fn texture_of(textures: &[TextureRoom], number: usize, texel: Texel) -> Option<usize> {
+    textures.iter().position(|room| room.number == number && room.texel == texel)
+}
+
 /// The copies to textures that commands need. What a texture holds from a former command is not
 /// copied again as long as nothing has changed it.
-fn copies(commands: &[Named]) -> Vec<Vec<(TensorId, usize)>> {
-    let mut held: Vec<Option<TensorId>> = Vec::new();
+fn copies(commands: &[Named], textures: &[TextureRoom]) -> Vec<Vec<(TensorId, usize)>> {
+    let mut held: Vec<Option<TensorId>> = vec![None; textures.len()];
     let mut of_command = |(_, command): &Named| {
         let mut needed = Vec::new();
-        for (number, tensor) in texels(command).enumerate() {
-            held.resize(held.len().max(number + 1), None);
-            if held[number].replace(tensor) != Some(tensor) {
-                needed.push((tensor, number));
+        for (number, (tensor, texel)) in texels(command).enumerate() {
+            let Some(texture) = texture_of(textures, number, texel) else { continue };
+            if held[texture].replace(tensor) != Some(tensor) {
+                needed.push((tensor, texture));
             }
         }
         for place in &mut held {

@@ -1,7 +1,7 @@
 //! The tensors of a plan, and what its commands do to them.
 
 use super::{Role, Shape, Within};
-use crate::gpu::Access;
+use crate::gpu::{Access, Texel};
 use crate::kernels::{Command, Element, Sizes, TensorId};
 
 /// Where a tensor lies.
@@ -58,12 +58,12 @@ impl Planned {
 }
 
 /// The tensors that a command reads as texels, in the order of its bindings.
-pub(super) fn texels(command: &Command) -> impl Iterator<Item = TensorId> {
+pub(super) fn texels(command: &Command) -> impl Iterator<Item = (TensorId, Texel)> {
     let bound = match command {
         Command::Clear(_) => &[],
         Command::Launch(launch) => launch.buffers.as_slice(),
     };
-    bound.iter().filter(|(_, access)| *access == Access::Texels).map(|(tensor, _)| *tensor)
+    bound.iter().filter_map(|(tensor, access)| Some((*tensor, access.texel()?)))
 }
 
 /// Whether a command leaves something new in a tensor.

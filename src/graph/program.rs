@@ -1,12 +1,13 @@
 //! Runs a plan: buffers, pipelines and bindings are made once; a step writes its inputs and
 //! parameters, and submits.
 
+use super::plan::{TextureRoom, texture_of};
 use super::planned::{Place, operations};
 use super::{Graph, Plan, Session};
 use crate::error::{Advice, Error, Result};
 use crate::gpu::{
-    Access, BindGroup, Buffer, Device, Pass, Pending, Pipeline, Recorder, Reserved, Resource,
-    Texture, Timestamps,
+    BindGroup, Buffer, Device, Pass, Pending, Pipeline, Recorder, Reserved, Resource, Texture,
+    Timestamps,
 };
 use crate::kernels::{Command, Grid, Scalars, Sizes, TensorId};
 use crate::timing::Timing;
@@ -102,13 +103,17 @@ impl Program {
         for (index, ((op, command), pipeline)) in plan.commands.iter().zip(pipelines).enumerate() {
             prepared.push(match (command, pipeline) {
                 (Command::Launch(launch), Some(pipeline)) => {
-                    let mut next_texture = textures.iter();
+                    let mut numbers = 0..;
                     let bound: Vec<Resource<'_>> = launch
                         .buffers
                         .iter()
-                        .filter_map(|(id, access)| match access {
-                            Access::Texels => next_texture.next().map(Resource::Texture),
-                            _ => Some(Resource::Buffer(&buffers[id])),
+                        .filter_map(|(id, access)| match access.texel() {
+                            Some(texel) => {
+                                let number = numbers.next()?;
+                                let texture = texture_of(&plan.textures, number, texel)?;
+                                Some(Resource::Texture(&textures[texture]))
+                            }
+                            None => Some(Resource::Buffer(&buffers[id])),
                         })
                         .collect();
                     let name = format!("{op} ({})", launch.shader.name);
@@ -380,11 +385,11 @@ fn allocate(
 }
 
 fn make_textures(device: &Device, plan: &Plan) -> Result<Vec<Texture>> {
-    let make = |(number, bytes): (usize, &u64)| {
-        let held = plan.copies.iter().flatten().filter(|(_, texture)| *texture == number);
+    let make = |(index, room): (usize, &TextureRoom)| {
+        let held = plan.copies.iter().flatten().filter(|(_, texture)| *texture == index);
         let largest = held.map(|(tensor, _)| *tensor).max_by_key(|id| plan.bytes(*id));
         let name = largest.map_or("", |id| &plan.planned(id).name);
-        device.texture(&format!("{name}, as texels"), *bytes)
+        device.texture(&format!("{name}, as texels"), room.texel, room.bytes)
     };
     plan.textures.iter().enumerate().map(make).collect()
 }

@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub enum Role {
     /// The parameter itself.
     Weight,
+    /// A copy of it in float16, for the products of mixed precision.
+    Half,
     /// Its gradient, where it is a member of a group or a step has several parts.
     Gradient,
     /// AdamW's running mean of the gradient.
@@ -41,6 +43,7 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Weight => "weight",
+            Self::Half => "in float16",
             Self::Gradient => "gradient",
             Self::FirstMoment => "first moment",
             Self::SecondMoment => "second moment",
@@ -62,8 +65,9 @@ pub struct Group {
 }
 
 impl Group {
-    /// What the beginning of a member is a multiple of, in elements.
-    pub const ALIGNMENT: u64 = Buffer::ALIGNMENT / 4;
+    /// What the beginning of a member is a multiple of, in elements: in float16 as well it begins
+    /// where kernels can be given it.
+    pub const ALIGNMENT: u64 = Buffer::ALIGNMENT / Element::F16.bytes();
 
     /// Elements from the beginning of the first to the end of the last, rounded up.
     pub fn elements(&self) -> u64 {
@@ -119,6 +123,7 @@ struct Stored {
 pub struct Store {
     tensors: HashMap<(String, Role), Stored>,
     members: HashMap<String, Placed>,
+    writes: u64,
 }
 
 impl Store {
@@ -213,7 +218,14 @@ impl Store {
         }
         let buffer = self.buffer(device, name, role, shape, Element::F32)?;
         device.write(&buffer, values);
+        self.writes += 1;
         Ok(())
+    }
+
+    /// How often the host has set a tensor: what is derived of them on the device is made again
+    /// when this has changed.
+    pub fn writes(&self) -> u64 {
+        self.writes
     }
 
     /// The values of a tensor of float32, waiting for the device.
@@ -241,7 +253,7 @@ impl Store {
 
     /// Forgets all tensors, as [`Store::remove`] does one, and what was to lie together.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self { writes: self.writes, ..Self::default() };
     }
 
     /// Forgets a tensor. Its memory is given back once no program uses it any more.

@@ -14,14 +14,23 @@ pub fn forward(classes: u32, logits: TensorId, labels: TensorId, loss: TensorId)
     )
 }
 
-/// `dlogits [sequences, classes]`, for a loss whose own gradient is 1.
-pub fn backward(classes: u32, logits: TensorId, labels: TensorId, dlogits: TensorId) -> Command {
+/// `dlogits [sequences, classes]`, for a loss whose own gradient is 1, or `loss_scale [4]` in mixed
+/// precision.
+pub fn backward(
+    classes: u32,
+    logits: TensorId,
+    labels: TensorId,
+    loss_scale: Option<TensorId>,
+    dlogits: TensorId,
+) -> Command {
     let parameters = vec![Symbol::Sequences.into(), classes.into()];
     let grid = Grid::Linear(Count::new(Symbol::Sequences, 64));
+    let shader = shader!("cross_entropy_backward").with("SCALED", loss_scale.is_some());
     Command::Launch(
-        Launch::new(shader!("cross_entropy_backward"), parameters, grid)
+        Launch::new(shader, parameters, grid)
             .read(logits)
             .read(labels)
+            .read(loss_scale.unwrap_or(logits))
             .write(dlogits),
     )
 }

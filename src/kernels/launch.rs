@@ -188,10 +188,45 @@ impl Shader {
             }
         }
         assert!(found, "{}.wgsl has no constant {constant}", self.name);
-        let comma = if self.constants.is_empty() { "" } else { "," };
-        let constants = format!("{}{comma}{constant}={value}", self.constants);
+        let constants = self.with_note(format_args!("{constant}={value}"));
         Self { name: self.name, constants, text: text.into() }
     }
+
+    fn with_note(&self, note: impl fmt::Display) -> String {
+        let comma = if self.constants.is_empty() { "" } else { "," };
+        format!("{}{comma}{note}", self.constants)
+    }
+
+    /// The text that stores in float16 what is at a binding, and the name of what is there; `None`
+    /// where the shader knows no such tensor there. A shader that does calls the elements of
+    /// `query_key` by a name of their own, in a line `alias QueryKey = vec4f;`, and converts where
+    /// it loads and stores. Texels are converted by the device.
+    fn in_float16(&self, binding: usize) -> Option<(String, String)> {
+        const ENABLE: &str = "enable f16; ";
+        let place = format!("@group(0) @binding({binding}) var");
+        let declaration = self.text.lines().find(|line| line.starts_with(&place))?;
+        let (declared, kind) = declaration[place.len()..].split_once(": ")?;
+        let name = declared.rsplit(' ').next()?;
+        let text = if kind.starts_with("texture_storage_2d<rgba32float") {
+            self.text.replacen(declaration, &declaration.replace("rgba32", "rgba16"), 1)
+        } else {
+            let alias = format!("alias {} = ", camel_case(name));
+            let (_, stored) = self.text.split_once(&alias)?;
+            let (before, after) = match stored.split_once(';')?.0 {
+                "vec4f" => ("vec4f;", "vec4h;"),
+                "f32" => ("f32;", "f16;"),
+                _ => return None,
+            };
+            let text = self.text.replacen(&(alias.clone() + before), &(alias + after), 1);
+            if text.starts_with(ENABLE) { text } else { format!("{ENABLE}{text}") }
+        };
+        Some((text, name.to_owned()))
+    }
+}
+
+/// `query_key` as `QueryKey`.
+fn camel_case(name: &str) -> String {
+    name.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect()
 }
 
 /// One launch of a kernel.
@@ -247,6 +282,39 @@ impl Launch {
     pub fn bind(mut self, tensor: TensorId, access: Access) -> Self {
         self.buffers.push((tensor, access));
         self
+    }
+
+    /// Stores in float16 what is such a tensor. A tensor that stands in for an absent one is taken
+    /// for whatever the kernel declares.
+    ///
+    /// # Errors
+    /// The number of a binding that holds float16, and that the kernel does not know to.
+    pub fn in_float16(mut self, is_float16: impl Fn(TensorId) -> bool) -> Result<Self, usize> {
+        let mut names: Vec<String> = Vec::new();
+        for index in 0..self.buffers.len() {
+            let (tensor, access) = self.buffers[index];
+            if !is_float16(tensor) {
+                continue;
+            }
+            let stands_in = self.buffers[..index].iter().any(|(before, _)| *before == tensor);
+            match self.shader.in_float16(index + 1) {
+                Some((text, name)) => {
+                    self.shader.text = text.into();
+                    // What stands in follows from the constants.
+                    names.extend((!stands_in).then_some(name));
+                }
+                None if stands_in => continue,
+                None => return Err(index + 1),
+            }
+            if access == Access::Texels {
+                self.buffers[index].1 = Access::HalfTexels;
+            }
+        }
+        if !names.is_empty() {
+            let note = format!("F16={}", names.join("."));
+            self.shader.constants = self.shader.with_note(note);
+        }
+        Ok(self)
     }
 
     /// Says how many floating-point operations a launch needs: the product of these.

@@ -1,7 +1,7 @@
 //! Matrix products, in the three transpositions that training needs, with what comes before and
 //! after them: bias, activation, the slope of one, sums of gradients.
 
-use super::{Command, Count, Grid, Launch, Shader, Size, Sizes, TensorId, shader, texels};
+use super::{Command, Count, Element, Grid, Launch, Shader, Size, Sizes, TensorId, shader, texels};
 use crate::gpu::{Abilities, Access};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -58,6 +58,25 @@ impl Products {
             Self::One(_) => 2,
             Self::Gradients => 4,
         }
+    }
+}
+
+/// Products that somebody wants computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// What is computed, and how the factors lie.
+    pub products: Products,
+    /// Rows of the result, columns of the result, length of the sums; of gradients those of the
+    /// input's.
+    pub sizes: [Size; 3],
+    /// What all factors are stored in; float32 if any is.
+    pub factors: Element,
+}
+
+impl From<(Products, [Size; 3])> for Asked {
+    /// Of factors in float32.
+    fn from((products, sizes): (Products, [Size; 3])) -> Self {
+        Self { products, sizes, factors: Element::F32 }
     }
 }
 
@@ -216,7 +235,8 @@ impl Variant {
     pub const STREAMING: Self = Self::Streaming { rows: 16, quads: 2 };
 
     /// The variants that can compute products, and are worth a try on such a device.
-    pub fn candidates(abilities: Abilities, products: Products, sizes: [Size; 3]) -> Vec<Self> {
+    pub fn candidates(abilities: Abilities, asked: Asked) -> Vec<Self> {
+        let Asked { products, sizes, .. } = asked;
         let mut candidates = vec![];
         if in_vectors(products, sizes) {
             if abilities.streaming {
@@ -232,18 +252,19 @@ impl Variant {
         }
         candidates.push(Self::Tiled);
         if products == Products::Gradients {
-            candidates.retain(|variant| matches!(variant, Self::Blocked { .. }));
+            candidates.retain(|variant| variant.computes_gradients());
         }
         candidates
     }
 
+    /// Whether it computes the gradients of a projection in one launch.
+    pub fn computes_gradients(self) -> bool {
+        matches!(self, Self::Blocked { .. })
+    }
+
     /// A good choice where nothing was measured. `sizes` are those of the largest batch.
-    pub fn default_for(
-        abilities: Abilities,
-        products: Products,
-        sizes: [Size; 3],
-        largest: &Sizes,
-    ) -> Self {
+    pub fn default_for(abilities: Abilities, asked: Asked, largest: &Sizes) -> Self {
+        let Asked { products, sizes, .. } = asked;
         if !in_vectors(products, sizes) {
             return if is_narrow(products, sizes) { Self::Narrow } else { Self::Tiled };
         }

@@ -12,18 +12,20 @@ fn norm_parts(count: Size) -> u32 {
 /// Gradients that one launch takes the squares of.
 const NORM_GRADIENTS: usize = 4;
 
-/// `result [2]`: the norm of the mean gradient of the step's sentences, and the factor that makes
-/// the mean, clipped to `limit` (0: no clipping), of their sum. The gradients hold sums over the
-/// sentences; `partials` makes a tensor of so many elements.
+/// `result [3]`: the norm of the mean gradient of the step's sentences, the factor that makes the
+/// mean, clipped to `limit` (0: no clipping), of their sum, and the scale of the loss. The gradients
+/// hold sums over the sentences, multiplied with that scale; `loss_scale` holds what mixed precision
+/// knows of it. `scratch` makes a tensor of so many elements.
 pub fn norm(
     abilities: Abilities,
     gradients: &[(TensorId, Size)],
     limit: f32,
+    loss_scale: Option<TensorId>,
     result: TensorId,
-    partials: impl FnOnce(Size) -> TensorId,
+    mut scratch: impl FnMut(Size) -> TensorId,
 ) -> Vec<Command> {
     let parts: u32 = gradients.iter().map(|(_, count)| norm_parts(*count)).sum();
-    let partials = partials(Size::from(parts));
+    let partials = scratch(Size::from(parts));
     let mut commands = Vec::new();
     let mut first = 0;
     let at_once = if abilities.streaming { 1 } else { NORM_GRADIENTS };
@@ -48,17 +50,16 @@ pub fn norm(
         commands.push(Command::Launch(launch.write(partials)));
         first += end;
     }
-    commands.push(norm_total(parts, limit, partials, result));
-    commands
-}
-
-fn norm_total(parts: u32, limit: f32, partials: TensorId, result: TensorId) -> Command {
     let parameters =
         vec![Size::from(parts).into(), Word::Float(limit), Word::Step(Scalar::Sentences)];
     let grid = Grid::Linear(Count::new(1u32, 1));
-    Command::Launch(
-        Launch::new(shader!("optimizer_norm_total"), parameters, grid).read(partials).write(result),
-    )
+    let shader = shader!("optimizer_norm_total").with("SCALED", loss_scale.is_some());
+    let total = Launch::new(shader, parameters, grid).read(partials).write(result);
+    commands.push(Command::Launch(match loss_scale {
+        Some(loss_scale) => total.update(loss_scale),
+        None => total.write(scratch(Size::from(1u32))),
+    }));
+    commands
 }
 
 /// The constants of AdamW.
@@ -101,23 +102,28 @@ impl AdamW {
     }
 }
 
-/// One AdamW update of all of `count` elements.
+/// One AdamW update of all of `count` elements. Where it `skips`, not in a step whose gradients
+/// overflowed. `half`, if given, takes a copy of the weights in float16; `nothing` stands in for it.
 pub fn adamw(
     settings: AdamW,
     count: u64,
-    gradient: TensorId,
-    norm: TensorId,
+    [gradient, norm]: [TensorId; 2],
     state: State,
+    skips: bool,
+    half: Option<TensorId>,
+    nothing: impl FnOnce() -> TensorId,
 ) -> Command {
     let parameters = [settings.words(), vec![count.into()]].concat();
     let grid = Grid::Linear(Count::new(count.div_ceil(4), 64));
+    let shader = shader!("optimizer_adamw").with("HALF", half.is_some()).with("SKIPS", skips);
     Command::Launch(
-        Launch::new(shader!("optimizer_adamw"), parameters, grid)
+        Launch::new(shader, parameters, grid)
             .read(gradient)
             .read(norm)
             .update(state.weight)
             .update(state.first)
-            .update(state.second),
+            .update(state.second)
+            .write(half.unwrap_or_else(nothing)),
     )
 }
 
@@ -137,6 +143,8 @@ pub struct Rows {
     pub steps: TensorId,
     /// `[HISTORY, 4]`: what the updates of the last steps were made with.
     pub history: TensorId,
+    /// Whether steps whose gradients overflowed are skipped: in mixed precision.
+    pub skips: bool,
 }
 
 impl Rows {
@@ -173,7 +181,9 @@ impl Rows {
         (ids, rows): (TensorId, Size),
     ) -> Command {
         let more = vec![rows.into(), self.columns.into()];
-        let shader = shader!("optimizer_adamw_rows");
+        let shader = shader!("optimizer_adamw_rows")
+            .with("HISTORY", format!("{HISTORY}u"))
+            .with("SKIPS", self.skips);
         let State { weight, first, second } = self.state;
         let launch = Launch::new(shader, [settings.words(), more].concat(), self.grid(rows))
             .read(gradient)
@@ -182,7 +192,8 @@ impl Rows {
             .update(weight)
             .update(first)
             .update(second)
-            .update(self.steps);
+            .update(self.steps)
+            .update(self.history);
         Command::Launch(self.touching(launch, rows))
     }
 

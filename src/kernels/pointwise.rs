@@ -11,6 +11,14 @@ pub fn add(count: Size, a: TensorId, b: TensorId, y: TensorId) -> Command {
     )
 }
 
+/// `y = x`, each of `count` elements, which may be stored in different ways.
+pub fn copy(count: Size, x: TensorId, y: TensorId) -> Command {
+    let grid = Grid::Linear(Count::new(count, 256));
+    Command::Launch(
+        Launch::new(shader!("pointwise_copy"), vec![count.into()], grid).read(x).write(y),
+    )
+}
+
 /// `sum += x`, each of `count` elements.
 pub fn accumulate(count: Size, x: TensorId, sum: TensorId) -> Command {
     let grid = Grid::Linear(Count::new(count, 256));

@@ -5,10 +5,13 @@ use crate::sparsity::BlockMask;
 use std::fmt;
 
 /// What the elements of a tensor are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Element {
     /// 32-bit floating point.
     F32,
+    /// 16-bit floating point: how mixed precision stores what passes between kernels. They compute
+    /// in 32 bits.
+    F16,
     /// 32-bit words: ids, offsets, bits of a mask.
     U32,
 }
@@ -18,6 +21,7 @@ impl Element {
     pub const fn bytes(self) -> u64 {
         match self {
             Self::F32 | Self::U32 => 4,
+            Self::F16 => 2,
         }
     }
 }
@@ -26,6 +30,7 @@ impl fmt::Display for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::F32 => "f32",
+            Self::F16 => "f16",
             Self::U32 => "u32",
         })
     }

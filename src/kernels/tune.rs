@@ -1,7 +1,7 @@
 //! Which variant computes which product: measured on the adapter where it was, else a default.
 
-use super::matmul::{Products, Transposition, Variant};
-use super::{Size, Sizes};
+use super::matmul::{Asked, Products, Transposition, Variant};
+use super::{Element, Size, Sizes};
 use crate::gpu::{Abilities, AdapterDescription};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,16 +16,24 @@ pub struct ProductClass {
     /// Rows of the result, columns of the result, length of the sums; of gradients those of the
     /// input's.
     pub sizes: [u64; 3],
+    /// What all factors are stored in; float32 if any is.
+    pub factors: Element,
 }
 
 impl ProductClass {
     /// The class of products in a plan for batches up to `largest`.
-    pub fn of(products: Products, sizes: [Size; 3], largest: &Sizes) -> Self {
+    pub fn of(Asked { products, sizes, factors }: Asked, largest: &Sizes) -> Self {
         let rounded = |size: Size| match size.fixed() {
             Some(size) => size,
             None => size.at(largest).next_power_of_two(),
         };
-        Self { products, sizes: sizes.map(rounded) }
+        Self { products, sizes: sizes.map(rounded), factors }
+    }
+}
+
+impl From<ProductClass> for Asked {
+    fn from(ProductClass { products, sizes, factors }: ProductClass) -> Self {
+        Self { products, sizes: sizes.map(Size::from), factors }
     }
 }
 
@@ -38,7 +46,8 @@ impl fmt::Display for ProductClass {
             Products::One(Transposition::Tn) => "tn",
             Products::Gradients => "gradients",
         };
-        write!(f, "{m}x{n}x{k} {products}")
+        let factors = if self.factors == Element::F16 { " f16" } else { "" };
+        write!(f, "{m}x{n}x{k} {products}{factors}")
     }
 }
 
@@ -101,14 +110,14 @@ impl Tuning {
     }
 
     /// The variant for products in a plan for batches up to `largest`.
-    pub fn products(&self, products: Products, sizes: [Size; 3], largest: &Sizes) -> Variant {
-        let class = ProductClass::of(products, sizes, largest).to_string();
+    pub fn products(&self, asked: Asked, largest: &Sizes) -> Variant {
+        let class = ProductClass::of(asked, largest).to_string();
         let chosen = self.chosen.get(&class).map(|choice| choice.variant);
         // A run that began on another kind of adapter, or a file that somebody edited, may say
         // anything.
-        let candidates = Variant::candidates(self.abilities, products, sizes);
+        let candidates = Variant::candidates(self.abilities, asked);
         let is_right = |variant: &Variant| !self.set_aside.contains(&variant.to_string());
-        let default = self.default(products, sizes, largest);
+        let default = self.default(asked, largest);
         chosen
             .filter(|variant| candidates.contains(variant))
             .into_iter()
@@ -119,8 +128,8 @@ impl Tuning {
     }
 
     /// The variant where nothing was measured.
-    pub fn default(&self, products: Products, sizes: [Size; 3], largest: &Sizes) -> Variant {
-        match Variant::default_for(self.abilities, products, sizes, largest) {
+    pub fn default(&self, asked: Asked, largest: &Sizes) -> Variant {
+        match Variant::default_for(self.abilities, asked, largest) {
             Variant::STREAMING => self.streaming,
             other => other,
         }

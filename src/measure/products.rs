@@ -1,12 +1,12 @@
 //! Products measured on the adapter: how long a variant takes, and whether it is right.
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Program, Role, Session, Step};
+use crate::graph::{Graph, Program, Role, Session, Step, ops};
 use crate::kernels::matmul::{
     GradientOperands, Operands, Products, Transposition, Variant, gradients, matmul,
 };
 use crate::kernels::tune::{Choice, ProductClass};
-use crate::kernels::{Scalars, Size, Sizes};
+use crate::kernels::{Element, Scalars, Size, Sizes};
 use crate::random::SplitMix64;
 use std::time::Instant;
 
@@ -52,11 +52,23 @@ impl<'a> ProductBench<'a> {
         let mut values = |count: u64| -> Vec<f32> {
             (0..count).map(|_| (generator.word() >> 40) as f32 / (1 << 24) as f32 - 0.5).collect()
         };
-        let factors = [values(m * k), values(k * n), values(m * n)];
+        let mut factors = [values(m * k), values(k * n), values(m * n)];
+        if class.factors == Element::F16 {
+            let round = |value: &mut f32| *value = half::f16::from_f32(*value).to_f32();
+            factors.iter_mut().flatten().for_each(round);
+        }
         for (name, values) in FACTORS.iter().zip(&factors) {
             // Another class may have left one of another size.
-            session.store.remove(name, Role::Weight);
+            forget(session, name);
             session.set(name, Role::Weight, &[values.len() as u64], values)?;
+        }
+        if class.factors == Element::F16 {
+            let mut graph = Graph::new();
+            for (name, values) in FACTORS.iter().zip(&factors) {
+                let factor = graph.parameter(name, &[values.len() as u64]);
+                ops::keep_half(&mut graph, factor);
+            }
+            Program::build(session, &graph, Sizes::default(), &[], 0)?.run(session, &nothing())?;
         }
         Ok(Self { session, class, factors })
     }
@@ -86,12 +98,17 @@ impl<'a> ProductBench<'a> {
 
     /// The product `repeats` times over; the results come back where they are wanted.
     fn build(&mut self, variant: Variant, repeats: usize, wanted: bool) -> Result<Program> {
-        let ProductClass { products, sizes } = self.class;
+        let ProductClass { products, sizes, factors } = self.class;
         let [m, n, k] = sizes;
         let sizes = sizes.map(Size::from);
         let mut graph = Graph::new();
-        let [a, b, x] =
-            [0, 1, 2].map(|at| graph.parameter(FACTORS[at], &[self.factors[at].len() as u64]));
+        let [a, b, x] = [0, 1, 2].map(|at| {
+            let factor = graph.parameter(FACTORS[at], &[self.factors[at].len() as u64]);
+            match factors {
+                Element::F16 => graph.half_of(factor),
+                _ => factor,
+            }
+        });
         let c = graph.value("c", [Size::from(m), Size::from(n)]);
         let mut results = vec![c];
         if products == Products::Gradients {
@@ -158,7 +175,7 @@ impl<'a> ProductBench<'a> {
 
     /// Compares elements spread over each result with their sums in float64.
     fn worst(&mut self, variant: Variant) -> Result<Worst> {
-        let ProductClass { products, sizes } = self.class;
+        let ProductClass { products, sizes, .. } = self.class;
         let [m, n, k] = sizes;
         let mut program = self.build(variant, 1, true)?;
         let pending = program.run(self.session, &nothing())?;
@@ -234,6 +251,12 @@ fn nothing() -> Step<'static> {
     Step { sizes: Sizes::default(), scalars: Scalars::default(), inputs: &[] }
 }
 
+fn forget(session: &mut Session, factor: &str) {
+    for role in [Role::Weight, Role::Half] {
+        session.store.remove(factor, role);
+    }
+}
+
 const FACTORS: [&str; 3] = ["a (measured)", "b (measured)", "x (measured)"];
 
 /// The fastest of the candidates for a class. `tried` hears of each: its seconds, or why it is out.
@@ -247,10 +270,9 @@ pub fn tune(
 ) -> Result<Choice> {
     let abilities = session.tuning.abilities;
     let [m, n, k] = class.sizes;
-    let sizes = class.sizes.map(Size::from);
     let mut best: Option<(f64, Variant)> = None;
     let mut bench = ProductBench::new(session, class)?;
-    for variant in Variant::candidates(abilities, class.products, sizes) {
+    for variant in Variant::candidates(abilities, class.into()) {
         let seconds = bench
             .seconds(variant, SECONDS_PER_RUN)
             .map(|times| times.into_iter().fold(f64::INFINITY, f64::min));
@@ -262,9 +284,7 @@ pub fn tune(
             best = Some((seconds, variant));
         }
     }
-    for name in FACTORS {
-        session.store.remove(name, Role::Weight);
-    }
+    FACTORS.iter().for_each(|name| forget(session, name));
     let (seconds, variant) = best.ok_or_else(|| {
         Error::device(format!("{class}: no variant of the product works on this adapter"))
     })?;

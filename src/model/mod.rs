@@ -5,6 +5,7 @@ pub mod config;
 mod encoder;
 mod family;
 pub mod files;
+mod halves;
 pub mod hub;
 mod inputs;
 mod keys;
@@ -17,6 +18,7 @@ mod tensor;
 
 pub use config::Config;
 pub use encoder::{Encoder, Head};
+pub use halves::Halves;
 pub use inputs::Inputs;
 pub use loaded::{Model, download, encode, load_model, upload};
 pub use network::{Attention, Network, network};

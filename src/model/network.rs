@@ -134,5 +134,5 @@ fn head(
     if let Some(dropout) = sites.dropout(*dropout) {
         pooled = ops::dropout_rows(graph, dropout, pooled)?;
     }
-    ops::linear(graph, pooled, weights.affine("classifier")?, Activation::None, pass)
+    ops::logits(graph, pooled, weights.affine("classifier")?, pass)
 }

@@ -106,7 +106,13 @@ mod tests {
     #[test]
     fn a_step_that_has_left_the_numbers_is_named() {
         let step = Schedule::new(&Settings::default(), 5, 10).after(6).unwrap();
-        let result = |loss, grad_norm| StepResult { loss, grad_norm, pairs: Default::default() };
+        let result = |loss, grad_norm| StepResult {
+            loss,
+            grad_norm,
+            loss_scale: None,
+            skipped: false,
+            pairs: Default::default(),
+        };
         check(&step, &result(0.5, 1.0)).unwrap();
         for (loss, norm) in [(f32::NAN, 1.0), (f32::INFINITY, 1.0), (1.0, f32::NAN)] {
             let error = check(&step, &result(loss, norm)).unwrap_err().to_string();

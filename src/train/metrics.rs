@@ -20,8 +20,14 @@ pub struct StepLine {
     pub loss: f32,
     /// The learning rate used.
     pub learning_rate: f32,
-    /// Global gradient norm, before clipping.
+    /// Global gradient norm, before clipping; 0 where the step was skipped.
     pub grad_norm: f32,
+    /// The scale of the loss, in mixed precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f32>,
+    /// Whether gradients overflowed, so that nothing was updated.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
     /// Tokens of the batch.
     pub tokens: usize,
     /// Time from the step before to this one.
@@ -196,6 +202,8 @@ impl StepLine {
             loss: result.loss,
             learning_rate: 0.0,
             grad_norm: result.grad_norm,
+            loss_scale: result.loss_scale,
+            skipped: result.skipped,
             tokens: 0,
             seconds: 0.0,
             host_seconds: 0.0,
@@ -217,7 +225,8 @@ mod tests {
         let mut metrics = Metrics::open(&path, 0).unwrap();
         for step in 1..=5 {
             let pairs = AttentionPairs { all: 10, kept: vec![vec![2; 3]; 4] };
-            let result = StepResult { loss: 0.5, grad_norm: 1.0, pairs };
+            let result =
+                StepResult { loss: 0.5, grad_norm: 1.0, loss_scale: None, skipped: false, pairs };
             metrics.step(&StepLine::new(step, &result, 5)).unwrap();
         }
         metrics.file.write_all(b"{\"step\": 2, \"lo").unwrap();

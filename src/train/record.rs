@@ -81,6 +81,9 @@ pub struct RunResult {
     pub best_step: u32,
     /// Steps.
     pub steps: u32,
+    /// Those of them that were skipped, because gradients overflowed in mixed precision.
+    #[serde(default)]
+    pub skipped_steps: u32,
     /// Seconds of training, evaluations included.
     pub seconds: f64,
     /// Most bytes that were allocated on the device.

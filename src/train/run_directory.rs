@@ -18,7 +18,7 @@ use crate::data::{Encoded, Tokenizer};
 use crate::engine::{AttentionPairs, Evaluation, Prediction};
 use crate::error::{Advice, Error, Kind, Result};
 use crate::files;
-use crate::graph::{Role, Session};
+use crate::graph::{LOSS_SCALE, Role, Session};
 use crate::model::Model;
 use crate::model::checkpoint::{self, Tensor};
 use crate::model::files::{CONFIG, WEIGHTS as MODEL};
@@ -61,6 +61,12 @@ pub struct Progress {
     pub pairs: AttentionPairs,
     /// Seconds of attention in the step that was timed, if one was.
     pub attention_seconds: Option<f64>,
+    /// Steps that were skipped so far, because gradients overflowed in mixed precision.
+    #[serde(default)]
+    pub skipped_steps: u32,
+    /// What mixed precision knows of its loss scale.
+    #[serde(default)]
+    pub loss_scale: Option<[f32; 4]>,
 }
 
 impl Progress {
@@ -308,6 +314,9 @@ fn read_state(from: &Path, session: &mut Session, model: &Model) -> Result<Progr
         .map_err(|error| error.at(path.display()))?;
     let path = from.join(OPTIMIZER);
     let moments = checkpoint::read(&path)?;
+    if let Some(scale) = &progress.loss_scale {
+        session.set(LOSS_SCALE, Role::Weight, &[4], scale)?;
+    }
     for parameter in parameters(&model.config) {
         for role in Role::MOMENTS {
             let name = role.name(&parameter.name);

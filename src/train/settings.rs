@@ -4,6 +4,7 @@
 
 use crate::data::Batch;
 use crate::error::{Error, Result};
+use crate::graph::Precision;
 use crate::sparsity::Policy;
 use serde::{Deserialize, Serialize};
 
@@ -69,18 +70,24 @@ values! {
     f32, |value: &Self| format!("{value:?}").trim_end_matches(".0").to_owned();
 }
 
-impl Value for Policy {
-    type Item = Self;
-    fn parse(text: &str) -> Result<Self> {
-        text.parse()
-    }
-    fn item(&self) -> Option<&Self> {
-        Some(self)
-    }
-    fn text(&self) -> String {
-        self.to_string()
-    }
+macro_rules! named_values {
+    ($($kind:ty),+) => {$(
+        impl Value for $kind {
+            type Item = Self;
+            fn parse(text: &str) -> Result<Self> {
+                text.parse()
+            }
+            fn item(&self) -> Option<&Self> {
+                Some(self)
+            }
+            fn text(&self) -> String {
+                self.to_string()
+            }
+        }
+    )+};
 }
+
+named_values! { Policy, Precision }
 
 impl<T: Value> Value for Option<T> {
     type Item = T::Item;
@@ -189,6 +196,13 @@ settings! { |settings|
     /// Steps between checkpoints.
     save_every: Option<u32> = None => "at each evaluation", Flag::Value("N"),
         in 1.. => "at least 1";
+    /// What activations, their gradients and the factors of products are stored in: `f32`, or
+    /// `mixed`, float16 with a scaled loss.
+    precision: Precision = Precision::F32, Flag::Value("P");
+    /// Where the loss scale of mixed precision begins; it is halved where gradients overflow, and
+    /// doubled after 2,000 steps without.
+    loss_scale: f32 = 65536.0, Flag::Value("F"),
+        in 1.0..=16_777_216.0 => "between 1 and 16,777,216";
     /// Keep no activations but those between the blocks, and compute the others again in backward:
     /// less memory for long inputs, a third more work, the same result.
     checkpoint_activations: bool = false, Flag::On;

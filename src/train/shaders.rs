@@ -6,13 +6,13 @@ use crate::engine::AttentionPairs;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::Abilities;
-use crate::graph::{Graph, Pass, Plan};
+use crate::graph::{Graph, Pass, Plan, Precision};
 use crate::kernels::matmul::{
     Activation, GradientOperands, Operands, Products, Transposition, Variant, gradients, matmul,
 };
 use crate::kernels::tune::Tuning;
 use crate::kernels::{Command, Launch, Size, Sizes, TensorId, pointwise, probe};
-use crate::model::{Config, Inputs, Weights, network};
+use crate::model::{Config, Halves, Inputs, Weights, network};
 use crate::sparsity::Policy;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,7 +84,7 @@ impl Shaders {
                 }
             }
         }
-        shaders.add_products();
+        shaders.add_products()?;
         Ok(shaders)
     }
 
@@ -94,7 +94,7 @@ impl Shaders {
     }
 
     /// Writes every text to a file in a directory, and `shaders.json`, which says of each file the
-    /// kernel, the constants that were set in it and what it is used for. Returns how many texts.
+    /// kernel, the constants that were set in it, what it stores in float16 and what it is used for. Returns how many texts.
     ///
     /// # Errors
     /// A directory that has files already, and what the operating system refuses.
@@ -109,16 +109,18 @@ impl Shaders {
         for (name, Text { launch, used }) in &self.0 {
             let shader = &launch.shader;
             files::write(&directory.join(name), shader.text.as_bytes())?;
-            let constants: Map<String, Value> = shader
+            let mut constants: Map<String, Value> = shader
                 .constants
                 .split(',')
                 .filter_map(|constant| constant.split_once('='))
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect();
-            list.insert(
-                name.clone(),
-                json!({ "kernel": shader.name, "constants": constants, "used": used }),
-            );
+            let mut entry = json!({ "kernel": shader.name, "used": used });
+            if let Some(Value::String(names)) = constants.shift_remove("F16") {
+                entry["float16"] = names.split('.').collect();
+            }
+            entry["constants"] = constants.into();
+            list.insert(name.clone(), entry);
         }
         let list = serde_json::to_string_pretty(&list)
             .map_err(|why| Error::internal(format!("writing the list of shaders: {why}")))?;
@@ -129,16 +131,19 @@ impl Shaders {
     /// Adds what training and evaluating a model take under a policy.
     fn add_model(&mut self, config: &Config, policy: &Policy, what: &str) -> Result<()> {
         for abilities in ADAPTERS {
-            for (phase, plan) in plans(config, policy, &abilities.into(), LARGEST)? {
-                let used = format!("{phase} {policy} on {}{what}", abilities.name());
-                self.add(plan.commands.into_iter().map(|(_, command)| command), &used);
+            for precision in [Precision::F32, Precision::Mixed] {
+                for (phase, plan) in plans(config, policy, precision, &abilities.into(), LARGEST)? {
+                    let of = abilities.name();
+                    let used = format!("{phase} {policy} in {precision} on {of}{what}");
+                    self.add(plan.commands.into_iter().map(|(_, command)| command), &used)?;
+                }
             }
         }
         Ok(())
     }
 
     /// Adds what the tuner may choose for products, with every end that they may have.
-    fn add_products(&mut self) {
+    fn add_products(&mut self) -> Result<()> {
         let sizes = [132u32, 68, 36].map(Size::from);
         let [a, b, bias, before, bent, addend, c] = [0, 1, 2, 3, 4, 5, 6].map(TensorId);
         let product = Operands::product(a, b, c);
@@ -154,13 +159,14 @@ impl Shaders {
         for abilities in ADAPTERS {
             for transposition in [Transposition::Nn, Transposition::Nt, Transposition::Tn] {
                 let products = Products::One(transposition);
-                for variant in Variant::candidates(abilities, products, sizes) {
+                for variant in Variant::candidates(abilities, (products, sizes).into()) {
                     let command =
                         |end: &Operands| matmul(variant, transposition, sizes, *end, |_| c);
-                    self.add(ends.iter().map(command), "a product that was tuned");
+                    self.add(ends.iter().map(command), "a product that was tuned")?;
                 }
             }
-            for variant in Variant::candidates(abilities, Products::Gradients, sizes) {
+            let asked = (Products::Gradients, sizes).into();
+            for variant in Variant::candidates(abilities, asked) {
                 let commands = [(None, false), (Some((Activation::Gelu, bent)), true)];
                 let commands = commands.into_iter().filter_map(|(bent, accumulate)| {
                     let operands = GradientOperands {
@@ -176,24 +182,34 @@ impl Shaders {
                     };
                     gradients(variant, sizes, operands)
                 });
-                self.add(commands, "gradients that were tuned");
+                self.add(commands, "gradients that were tuned")?;
             }
         }
         // Of no model here: their gradients meet in products.
-        self.add([pointwise::add(sizes[0], a, b, c)].into_iter(), "gradients that meet elsewhere");
-        self.add([probe::subgroups(a)].into_iter(), "crisp doctor");
+        self.add([pointwise::add(sizes[0], a, b, c)].into_iter(), "gradients that meet elsewhere")?;
+        self.add([probe::subgroups(a)].into_iter(), "crisp doctor")
     }
 
-    fn add(&mut self, commands: impl Iterator<Item = Command>, used: &str) {
+    fn add(&mut self, commands: impl Iterator<Item = Command>, used: &str) -> Result<()> {
         for command in commands {
             let Command::Launch(launch) = command else { continue };
-            let name = match launch.shader.constants.as_str() {
+            // A file system takes 255 bytes: what is off goes without saying.
+            let constants = launch.shader.constants.split(',');
+            let on: Vec<&str> =
+                constants.filter(|constant| !constant.ends_with("=false")).collect();
+            let name = match on.join(",").as_str() {
                 "" => format!("{}.wgsl", launch.shader.name),
                 constants => format!("{}-{constants}.wgsl", launch.shader.name),
             };
+            let text = launch.shader.text.clone();
             let new = || Text { launch, used: BTreeSet::new() };
-            self.0.entry(name).or_insert_with(new).used.insert(used.to_owned());
+            let entry = self.0.entry(name.clone()).or_insert_with(new);
+            if entry.launch.shader.text != text {
+                return Err(Error::internal(format!("{name}: there are two texts of this name")));
+            }
+            entry.used.insert(used.to_owned());
         }
+        Ok(())
     }
 }
 
@@ -206,18 +222,22 @@ impl Shaders {
 pub fn plans(
     config: &Config,
     policy: &Policy,
+    precision: Precision,
     tuning: &Tuning,
     largest: Sizes,
 ) -> Result<Vec<(&'static str, Plan)>> {
     let mut plans = Vec::new();
     for (phase, parts) in [("training", 1), ("training in parts", 2)] {
-        let settings = Settings { gradient_accumulation: parts, ..Settings::default() };
+        let settings = Settings { gradient_accumulation: parts, precision, ..Settings::default() };
         let of_step = TrainingPlans::new(config, policy, &settings, tuning, largest)?;
         plans.push((phase, of_step.gradient));
         plans.extend(of_step.update.map(|plan| (phase, plan)));
         plans.extend(of_step.settle.map(|plan| ("settling", plan)));
     }
-    let mut graph = Graph::new();
+    if precision == Precision::Mixed {
+        plans.push(("copying", Halves::plan(config, tuning)?));
+    }
+    let mut graph = Graph::new().in_precision(precision);
     let rules = policy.evaluation().for_layers(config.encoder.layers)?;
     let weights = Weights::new(&mut graph, config);
     let inputs = Inputs::new(&mut graph, &rules);

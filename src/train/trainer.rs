@@ -16,13 +16,16 @@ use crate::engine::{AttentionPairs, Prepared, UNDER_WAY};
 use crate::error::{Error, Result};
 use crate::gpu::Pending;
 use crate::graph::ops::RowUpdates;
-use crate::graph::{Graph, Pass, Plan, Program, Role, Seed, Session, Step, Timing, gradients, ops};
+use crate::graph::{
+    Graph, LOSS_SCALE, Pass, Plan, Precision, Program, Role, Seed, Session, Step, Timing,
+    gradients, ops,
+};
 use crate::kernels::optimizer::{AdamW, HISTORY};
 use crate::kernels::tune::Tuning;
 use crate::kernels::{Scalars, Sizes, TensorId};
 use crate::model::names::WORDS;
 use crate::model::{
-    Config, Encoder, Inputs, Parameter, ParameterGroup, Weights, network, parameter_groups,
+    Config, Encoder, Halves, Inputs, Parameter, ParameterGroup, Weights, network, parameter_groups,
     parameters,
 };
 use crate::sparsity::{LayerRules, Policy};
@@ -50,8 +53,12 @@ pub struct Memory {
 pub struct StepResult {
     /// Mean cross-entropy of the step's sentences, before the update.
     pub loss: f32,
-    /// Global gradient norm, before clipping.
+    /// Global gradient norm, before clipping; 0 where the step was skipped.
     pub grad_norm: f32,
+    /// The scale of the loss, in mixed precision.
+    pub loss_scale: Option<f32>,
+    /// Whether gradients overflowed, in mixed precision, so that nothing was updated.
+    pub skipped: bool,
     /// Pairs of query and key that counted.
     pub pairs: AttentionPairs,
 }
@@ -88,7 +95,8 @@ impl TrainingPlans {
         largest: Sizes,
     ) -> Result<Self> {
         let in_parts = settings.gradient_accumulation > 1;
-        let mut graph = if in_parts { Graph::of_part() } else { Graph::new() };
+        let graph = Graph::new().in_precision(settings.precision);
+        let mut graph = if in_parts { graph.of_part() } else { graph };
         let rules = policy.training().for_layers(config.encoder.layers)?;
         let weights = Weights::new(&mut graph, config);
         let inputs = Inputs::new(&mut graph, &rules);
@@ -152,7 +160,10 @@ fn groups(graph: &mut Graph, config: &Config, settings: &Settings) -> Vec<ops::U
     let updated = |ParameterGroup { group, decays }: ParameterGroup| {
         let weight = graph.parameter(&group.name, &[group.elements()]);
         let gradient = ops::accumulated(graph, weight);
-        ops::Updated { weight, gradient, settings: constants(settings, decays) }
+        // Those that decay are the matrices.
+        let has_half = decays && settings.precision == Precision::Mixed;
+        let half = has_half.then(|| graph.half_of(weight));
+        ops::Updated { weight, gradient, settings: constants(settings, decays), half }
     };
     parameter_groups(config).into_iter().map(updated).collect()
 }
@@ -165,11 +176,12 @@ fn words(graph: &mut Graph, config: &Config) -> TensorId {
 
 /// The update by itself, from the gradients in the store, which it empties for the next step.
 fn update_plan(config: &Config, settings: &Settings, tuning: &Tuning) -> Result<Plan> {
-    let mut graph = Graph::new();
+    let mut graph = Graph::new().in_precision(settings.precision);
     let mut all = groups(&mut graph, config, settings);
     let weight = words(&mut graph, config);
     let gradient = ops::accumulated(&mut graph, weight);
-    all.push(ops::Updated { weight, gradient, settings: constants(settings, true) });
+    let settings_of_words = constants(settings, true);
+    all.push(ops::Updated { weight, gradient, settings: settings_of_words, half: None });
     let gradients: Vec<TensorId> = all.iter().map(|updated| updated.gradient).collect();
     let norm = ops::clip(&mut graph, &gradients, settings.clip)?;
     for updated in all {
@@ -181,7 +193,7 @@ fn update_plan(config: &Config, settings: &Settings, tuning: &Tuning) -> Result<
 
 /// Brings every row of the word embedding up to date.
 fn settle_plan(config: &Config, settings: &Settings, tuning: &Tuning) -> Result<Plan> {
-    let mut graph = Graph::new();
+    let mut graph = Graph::new().in_precision(settings.precision);
     let weight = words(&mut graph, config);
     RowUpdates::new(&mut graph, weight, constants(settings, true))?.settle(&mut graph);
     Plan::new(&graph, tuning.clone(), Sizes::default(), &[])
@@ -192,6 +204,7 @@ pub struct Trainer {
     gradient: Program,
     update: Option<Program>,
     settle: Option<Program>,
+    halves: Option<Halves>,
     /// Steps done, of those that rows of the word embedding may have waited since.
     done: Option<Done>,
     config: Config,
@@ -228,6 +241,11 @@ impl Trainer {
         let TrainingPlans { gradient, update, settle, rules, inputs } = plans;
         // Steps of a former trainer mean nothing to this one.
         session.store.remove(WORDS, Role::Steps);
+        let halves = Halves::new(session, config, settings.precision)?;
+        if settings.precision == Precision::Mixed {
+            let begin = [settings.loss_scale, 0.0, 0.0, 0.0];
+            session.set(LOSS_SCALE, Role::Weight, &[4], &begin)?;
+        }
         let parts = settings.gradient_accumulation.max(1);
         let gradient = Program::new(session, gradient, UNDER_WAY * parts)?;
         let update = update.map(|plan| Program::new(session, plan, UNDER_WAY)).transpose()?;
@@ -235,7 +253,18 @@ impl Trainer {
         let parameters = parameters(config);
         let config = config.clone();
         let done = None;
-        Ok(Self { gradient, update, settle, done, config, rules, inputs, parameters, parts })
+        Ok(Self {
+            gradient,
+            update,
+            settle,
+            halves,
+            done,
+            config,
+            rules,
+            inputs,
+            parameters,
+            parts,
+        })
     }
 
     /// Gives the rows of the word embedding that the last steps have not used the updates that they
@@ -257,6 +286,9 @@ impl Trainer {
 
     /// Makes ready for a step: says after which one all rows were up to date.
     fn settled_before(&mut self, session: &Session, step: u32) -> Result<u32> {
+        if let Some(halves) = &mut self.halves {
+            halves.refresh(session)?;
+        }
         // A step without a predecessor, or after so many that no more of them are remembered.
         let follows = |done: &Done| done.last + 1 == step && step - done.settled < HISTORY;
         if !self.done.as_ref().is_some_and(follows) {
@@ -266,6 +298,19 @@ impl Trainer {
         let Some(done) = &mut self.done else { return Ok(0) };
         done.last = step;
         Ok(done.settled)
+    }
+
+    /// What mixed precision knows of its loss scale now: the scale, steps since it changed, steps
+    /// skipped.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn loss_scale(&self, session: &Session) -> Result<Option<[f32; 4]>> {
+        if self.halves.is_none() {
+            return Ok(None);
+        }
+        let known = session.get(LOSS_SCALE, Role::Weight)?;
+        Ok(known.try_into().ok())
     }
 
     /// Submits a step in its parts and returns at once. Of the scalars the numbers of sentences
@@ -342,8 +387,13 @@ impl Trainer {
             values.push(program.wait::<u32>(&session.device)?);
         }
         let apart = self.update.is_some();
-        let norm = if apart { values.pop().map(|norm| norm[0][0]) } else { None };
-        let norm = norm.unwrap_or_else(|| values[0][1][0]);
+        let norm = if apart { values.pop().map(|mut norm| norm.swap_remove(0)) } else { None };
+        let norm: Vec<f32> = norm
+            .as_ref()
+            .unwrap_or_else(|| &values[0][1])
+            .iter()
+            .map(|bits| f32::from_bits(*bits))
+            .collect();
         // Loss, the norm where it comes with it, then the visits.
         let visits = if apart { 1 } else { 2 };
         let mut pairs = AttentionPairs::default();
@@ -353,7 +403,9 @@ impl Trainer {
             pairs.add(&self.config, &self.rules, &part.masks, &values[visits..]);
         }
         let loss = loss / sentences(parts) as f32;
-        Ok(StepResult { loss, grad_norm: f32::from_bits(norm), pairs })
+        let loss_scale = self.halves.is_some().then_some(norm[2]);
+        let skipped = loss_scale.is_some() && norm[1] == 0.0;
+        Ok(StepResult { loss, grad_norm: norm[0], loss_scale, skipped, pairs })
     }
 
     /// As [`Trainer::step`], with the time that each launch took.
@@ -429,7 +481,8 @@ impl Trainer {
         let update = self.update.as_ref().map(Program::plan);
         let own = gradient.own_bytes(UNDER_WAY * self.parts)
             + update.map_or(0, |plan| plan.own_bytes(UNDER_WAY))
-            + self.settle.as_ref().map_or(0, |program| program.plan().own_bytes(0));
+            + self.settle.as_ref().map_or(0, |program| program.plan().own_bytes(0))
+            + self.halves.as_ref().map_or(0, Halves::own_bytes);
         let activations = gradient.made_bytes() + update.map_or(0, Plan::made_bytes);
         let largest = self.parameters.iter().map(|parameter| parameter.count() as u64 * 4).max();
         Memory {

@@ -179,7 +179,9 @@ impl<'a> Run<'a> {
         let trainer = Trainer::new(session, &config, policy, &settings, largest)?;
         let sets: [&[_]; 2] = [&sentences.validation, &sentences.learnt];
         let together = settings.part_size();
-        let evaluator = Evaluator::for_sets(session, &model.config, policy, &sets, together)?;
+        let precision = settings.precision;
+        let evaluator =
+            Evaluator::for_sets(session, &model.config, policy, precision, &sets, together)?;
         let progress = match start {
             Start::Resume => place.restore(session, &model)?,
             Start::New | Start::Replace => Progress::default(),
@@ -239,6 +241,7 @@ impl<'a> Run<'a> {
     fn collect(&mut self, keep: usize) -> Result<()> {
         while let Some(step) = self.collector.next(keep, &self.trainer, self.session)? {
             self.metrics.step(&step.line)?;
+            self.progress.skipped_steps += u32::from(step.line.skipped);
             (self.on)(Event::Step { line: step.line });
             self.progress.pairs.merge(&step.pairs);
         }
@@ -277,6 +280,7 @@ impl<'a> Run<'a> {
     /// Writes a checkpoint to resume from.
     fn save(&mut self) -> Result<()> {
         self.trainer.settle(self.session)?;
+        self.progress.loss_scale = self.trainer.loss_scale(self.session)?;
         self.directory.save(self.session, &self.model, &self.progress)?;
         (self.on)(Event::Saved { step: self.progress.step });
         Ok(())
@@ -314,6 +318,7 @@ impl<'a> Run<'a> {
             best_accuracy: progress.best_accuracy.unwrap_or(last.accuracy),
             best_step: progress.best_step.unwrap_or(progress.step),
             steps: progress.step,
+            skipped_steps: progress.skipped_steps,
             seconds: progress.seconds,
             device_bytes: self.session.device.peak_bytes(),
             training_pairs: progress.pairs,

@@ -1,7 +1,7 @@
 //! The kernels for cards that models take: their texts, and as what a driver gets them.
 
 use crisp::gpu::Abilities;
-use crisp::graph::Plan;
+use crisp::graph::{Plan, Precision};
 use crisp::kernels::{Command, Launch, Shader, Sizes};
 use crisp::model::Config;
 use crisp::parallel;
@@ -90,7 +90,7 @@ impl Model {
     ) -> Vec<(&'static str, Plan)> {
         let policy: Policy = policy.parse().unwrap_or_else(|why| panic!("{why}"));
         let sizes = batch.sizes(self, &policy);
-        plans(&self.config(), &policy, &abilities.into(), sizes)
+        plans(&self.config(), &policy, Precision::F32, &abilities.into(), sizes)
             .unwrap_or_else(|why| panic!("{why}"))
     }
 

@@ -193,7 +193,9 @@ fn uses(launch: &Launch, buffer: impl Fn(TensorId) -> Buffer) -> BTreeMap<Buffer
         let next = match access {
             Access::Read => Use::Read,
             Access::Write | Access::Update => Use::ReadWrite,
-            Access::Texels => panic!("{}: a kernel for cards reads no texels", launch.shader.name),
+            Access::Texels | Access::HalfTexels => {
+                panic!("{}: a kernel for cards reads no texels", launch.shader.name)
+            }
         };
         uses.insert(buffer(*tensor), next);
     }

@@ -66,14 +66,14 @@ fn what_is_set_aside_has_a_successor() {
         let mut tuning = Tuning::from(abilities);
         let mut taken = Vec::new();
         loop {
-            let variant = tuning.products(products, sizes, &Sizes::default());
+            let variant = tuning.products((products, sizes).into(), &Sizes::default());
             if taken.contains(&variant) {
                 break;
             }
             taken.push(variant);
             tuning.set_aside(variant.to_string());
         }
-        let candidates = Variant::candidates(abilities, products, sizes);
+        let candidates = Variant::candidates(abilities, (products, sizes).into());
         assert_eq!(taken.len(), candidates.len(), "{taken:?}");
         assert!(tuning.abilities == abilities);
         tuning.set_aside(Tuning::SUBGROUPS);

@@ -2,6 +2,7 @@
 
 use crate::support::tiny;
 use crisp::gpu::Device;
+use crisp::graph::Precision;
 use crisp::train::Settings;
 use crisp::{Classifier, data::Encoded, engine::Evaluator, graph::Session, sparsity::Policy};
 
@@ -48,8 +49,15 @@ fn answers_are_those_of_an_evaluation() {
     let ids = model.tokenizer.encode_all(&texts, model.max_length(usize::MAX)).unwrap();
     let examples: Vec<Encoded> = ids.into_iter().map(|ids| Encoded { ids, label: None }).collect();
     let policy = Policy::dense();
-    let mut evaluator =
-        Evaluator::for_examples(&mut session, &model.config, &policy, &examples, 32).unwrap();
+    let mut evaluator = Evaluator::for_examples(
+        &mut session,
+        &model.config,
+        &policy,
+        Precision::F32,
+        &examples,
+        32,
+    )
+    .unwrap();
     let predictions = evaluator.predict(&session, &examples, 32, |_| {}).unwrap();
     for (answer, prediction) in answers.iter().zip(&predictions) {
         assert_eq!(answer.logits, prediction.logits);

@@ -5,7 +5,7 @@
 use crisp::data::{Encoded, Tokenizer};
 use crisp::engine::{Evaluator, Prepared};
 use crisp::gpu::{Abilities, Device};
-use crisp::graph::{Role, Session};
+use crisp::graph::{Precision, Role, Session};
 use crisp::kernels::{Scalars, Sizes};
 use crisp::model::checkpoint::{self, Tensor};
 use crisp::model::{Config, Model, Task, parameter_shapes, parameters};
@@ -110,9 +110,15 @@ fn logits_agree(directory: &str, policy: &str) {
     let Loaded { config, mut session } = load(directory);
     let sentences = fixture.sentences("input");
     for batch_size in [sentences.len(), 1, 3] {
-        let mut evaluator =
-            Evaluator::for_examples(&mut session, &config, &policy, &sentences, batch_size)
-                .unwrap();
+        let mut evaluator = Evaluator::for_examples(
+            &mut session,
+            &config,
+            &policy,
+            Precision::F32,
+            &sentences,
+            batch_size,
+        )
+        .unwrap();
         let predictions = evaluator.predict(&session, &sentences, batch_size, |_| {}).unwrap();
         let ours: Vec<f32> =
             predictions.iter().flat_map(|prediction| prediction.logits.clone()).collect();
@@ -333,8 +339,15 @@ fn a_folded_bert_has_the_hidden_states_of_bert() {
         session.set(&parameter.name, Role::Weight, &parameter.shape, &values).unwrap();
     }
     let sentences = fixture.sentences("input");
-    let mut evaluator =
-        Evaluator::for_examples(&mut session, &config, &Policy::dense(), &sentences, 3).unwrap();
+    let mut evaluator = Evaluator::for_examples(
+        &mut session,
+        &config,
+        &Policy::dense(),
+        Precision::F32,
+        &sentences,
+        3,
+    )
+    .unwrap();
     let predictions = evaluator.predict(&session, &sentences, 3, |_| {}).unwrap();
     for (prediction, theirs) in
         predictions.iter().zip(fixture.floats["hidden.first"].chunks_exact(dim))

@@ -67,14 +67,19 @@ fn for_naga(text: &str) -> String {
 /// # Errors
 /// Says which rule the text breaks and, where naga knows it, in which line.
 fn check(name: &str, text: &str) -> Result<(), String> {
+    let (float16, own) = match text.strip_prefix("enable f16; ") {
+        Some(own) => (Capabilities::SHADER_FLOAT16, own),
+        None => (Capabilities::empty(), text),
+    };
     let says = |line: &&str| !line.starts_with("// with:");
-    if !text.lines().find(says).is_some_and(|line| line.starts_with("//")) {
+    if !own.lines().find(says).is_some_and(|line| line.starts_with("//")) {
         return Err(format!("{name}: must begin with a comment that says what it computes"));
     }
 
     let subgroups = text.lines().any(|line| line.trim() == ENABLE_SUBGROUPS);
     let text = &for_naga(text);
-    let capabilities = if subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
+    let subgroups = if subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
+    let capabilities = float16 | subgroups;
 
     let module = naga::front::wgsl::parse_str(text)
         .map_err(|why| why.emit_to_string_with_path(text, name))?;
@@ -300,7 +305,7 @@ fn check_bindings(module: &Module, launch: &Launch) -> Result<(), String> {
     }
     let bound = launch.buffers.iter().map(|(_, access)| match access {
         Access::Read => "read",
-        Access::Texels => "texels",
+        Access::Texels | Access::HalfTexels => "texels",
         Access::Write | Access::Update => "changed",
     });
     let bound: BTreeMap<u32, &str> = (1..).zip(bound).collect();
@@ -334,6 +339,11 @@ fn texts_are_written_with_a_list_that_explains_them() {
         assert_eq!(entry["kernel"], text.launch.shader.name);
         for constant in text.launch.shader.constants.split(',').filter(|it| !it.is_empty()) {
             let (constant, value) = constant.split_once('=').expect("a value");
+            if constant == "F16" {
+                let names: Vec<&str> = value.split('.').collect();
+                assert_eq!(entry["float16"], serde_json::json!(names), "{name}");
+                continue;
+            }
             assert_eq!(entry["constants"][constant], value, "{name}");
             assert!(written.contains(&format!(" = {value};")), "{name}: {constant} is not set");
         }

@@ -4,7 +4,7 @@ use crisp::gpu::{Abilities, AdapterDescription, Device};
 use crisp::graph::Session;
 use crisp::kernels::matmul::{Products, Transposition, Variant};
 use crisp::kernels::tune::{Choice, ProductClass, Tuning};
-use crisp::kernels::{Size, Sizes, Symbol};
+use crisp::kernels::{Element, Size, Sizes, Symbol};
 use crisp::measure::{load_tuning, save_tuning, tune};
 
 fn session() -> Session {
@@ -27,7 +27,7 @@ fn the_tuner_finds_a_variant_that_works_and_tries_them_all() {
                 continue; // They are computed one by one there.
             }
             session.tuning = target.into();
-            let class = ProductClass { products, sizes: SIZES };
+            let class = ProductClass { products, sizes: SIZES, factors: Element::F32 };
             let mut tried = Vec::new();
             let before = session.device.allocated_bytes();
             let choice = tune(&mut session, class, |variant, seconds| {
@@ -35,7 +35,7 @@ fn the_tuner_finds_a_variant_that_works_and_tries_them_all() {
                 tried.push(variant);
             })
             .unwrap();
-            let candidates = Variant::candidates(target, products, SIZES.map(Size::from));
+            let candidates = Variant::candidates(target, class.into());
             assert_eq!(tried, candidates);
             assert!(tried.contains(&choice.variant) && choice.gflops > 0.0, "{choice:?}");
             assert_eq!(session.device.allocated_bytes(), before, "memory is given back");
@@ -51,7 +51,11 @@ fn choices_are_kept_by_adapter_and_a_damaged_store_is_as_good_as_none() {
     let other = AdapterDescription { driver_version: "another".into(), ..adapter.clone() };
     let mut tuning = load_tuning(&path, &adapter);
     assert!(tuning.chosen.is_empty());
-    let class = ProductClass { products: Products::Gradients, sizes: [512, 768, 768] };
+    let class = ProductClass {
+        products: Products::Gradients,
+        sizes: [512, 768, 768],
+        factors: Element::F32,
+    };
     tuning.chosen.insert(class.to_string(), choice());
     save_tuning(&tuning, &path, &adapter).unwrap();
     let nothing = load_tuning(&path, &other);
@@ -70,7 +74,7 @@ fn choices_are_kept_by_adapter_and_a_damaged_store_is_as_good_as_none() {
 fn a_variant_that_is_no_candidate_is_not_taken() {
     let sizes = [8u32, 8, 8].map(Size::from);
     let products = Products::One(Transposition::Nn);
-    let class = ProductClass { products, sizes: [8, 8, 8] };
+    let class = ProductClass { products, sizes: [8, 8, 8], factors: Element::F32 };
     for (target, variant) in [
         (Abilities::CPU, Variant::Blocked { tile: [64, 64], thread: [4, 4], slices: 1 }),
         (Abilities::CPU, Variant::Streaming { rows: 0, quads: 3 }),
@@ -79,8 +83,8 @@ fn a_variant_that_is_no_candidate_is_not_taken() {
     ] {
         let mut tuning = Tuning::from(target);
         tuning.chosen.insert(class.to_string(), Choice { variant, gflops: 1e6 });
-        let taken = tuning.products(products, sizes, &Sizes::default());
-        assert_eq!(taken, tuning.default(products, sizes, &Sizes::default()));
+        let taken = tuning.products((products, sizes).into(), &Sizes::default());
+        assert_eq!(taken, tuning.default((products, sizes).into(), &Sizes::default()));
     }
 }
 
@@ -88,12 +92,12 @@ fn a_variant_that_is_no_candidate_is_not_taken() {
 fn a_choice_counts_for_batches_of_its_class_only() {
     let mut tuning = Tuning::from(Abilities::CPU);
     let products = Products::One(Transposition::Nt);
-    let class = ProductClass { products, sizes: [512, 768, 3072] };
+    let class = ProductClass { products, sizes: [512, 768, 3072], factors: Element::F32 };
     tuning.chosen.insert(class.to_string(), choice());
     let sizes = [Symbol::Tokens.into(), Size::from(768u32), Size::from(3072u32)];
     let variant = |tokens| {
         let largest = Sizes { tokens, ..Sizes::default() };
-        tuning.products(products, sizes, &largest)
+        tuning.products((products, sizes).into(), &largest)
     };
     assert_eq!(variant(257), Variant::Tiled);
     assert_eq!(variant(512), Variant::Tiled);
@@ -108,5 +112,7 @@ fn a_choice_of_an_older_version_is_the_default() {
     let choice: Choice = serde_json::from_str(old).unwrap();
     let sizes = [8u32, 8, 8].map(Size::from);
     let products = Products::One(Transposition::Nn);
-    assert!(!Variant::candidates(Abilities::GPU, products, sizes).contains(&choice.variant));
+    assert!(
+        !Variant::candidates(Abilities::GPU, (products, sizes).into()).contains(&choice.variant)
+    );
 }

@@ -2,9 +2,10 @@
 
 use crate::cli::{Common, open, print, print_json};
 use crate::error::{Error, Result};
+use crate::graph::Precision;
+use crate::kernels::Sizes;
 use crate::kernels::matmul::{Products, Transposition};
 use crate::kernels::tune::ProductClass;
-use crate::kernels::{Size, Sizes};
 use crate::measure::ProductBench;
 use crate::study::median;
 
@@ -22,6 +23,9 @@ pub struct Arguments {
     /// How the factors lie: nn, nt or tn.
     #[arg(long, default_value = "nn", value_parser = ["nn", "nt", "tn"])]
     transpose: String,
+    /// What the factors are stored in: float32 (f32) or float16 (mixed).
+    #[arg(long, default_value_t = Precision::F32)]
+    precision: Precision,
     /// One JSON object.
     #[arg(long)]
     json: bool,
@@ -49,8 +53,9 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         _ => Transposition::Tn,
     });
     let mut session = open(common)?;
-    let class = ProductClass { products, sizes: [m, n, k] };
-    let variant = session.tuning.products(products, class.sizes.map(Size::from), &Sizes::default());
+    let factors = arguments.precision.between_kernels();
+    let class = ProductClass { products, sizes: [m, n, k], factors };
+    let variant = session.tuning.products(class.into(), &Sizes::default());
     let mut bench = ProductBench::new(&mut session, class)?;
     let seconds = median(bench.seconds(variant, SECONDS_PER_RUN)?);
     let report = Report {

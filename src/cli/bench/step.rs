@@ -6,7 +6,7 @@ use crate::data::{Encoded, Split};
 use crate::engine::{Evaluator, Prepared};
 use crate::error::{Error, Result};
 use crate::gpu::Pending;
-use crate::graph::{Session, Timing};
+use crate::graph::{Precision, Session, Timing};
 use crate::kernels::{Scalars, Sizes};
 use crate::model::{Model, encode};
 use crate::random::SplitMix64;
@@ -39,6 +39,9 @@ pub struct Arguments {
     /// Attention; by default the model's own.
     #[arg(long, value_name = "S")]
     sparsity: Option<String>,
+    /// What activations and their gradients are stored in: `f32` or `mixed`, which is float16.
+    #[arg(long, value_name = "P", default_value_t = Precision::F32)]
+    precision: Precision,
     /// The forward pass alone, as in evaluation.
     #[arg(long)]
     eval: bool,
@@ -162,6 +165,7 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
         max_length: arguments.max_length,
         checkpoint_activations: arguments.checkpoint_activations,
         gradient_accumulation: arguments.gradient_accumulation,
+        precision: arguments.precision,
         ..Settings::default()
     };
     recipe::check(&settings)?;
@@ -177,7 +181,9 @@ pub fn run(arguments: Arguments, common: &Common) -> Result<()> {
     let largest = batches.largest(steps);
     model.upload(&mut session)?;
     let mut runner = if arguments.eval {
-        Runner::Evaluation(Box::new(Evaluator::new(&mut session, &model.config, &policy, largest)?))
+        let (config, precision) = (&model.config, arguments.precision);
+        let evaluator = Evaluator::new(&mut session, config, &policy, precision, largest)?;
+        Runner::Evaluation(Box::new(evaluator))
     } else {
         let trainer = Trainer::new(&mut session, &model.config, &policy, &settings, largest)?;
         Runner::Training(Box::new(trainer))

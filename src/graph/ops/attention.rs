@@ -32,14 +32,14 @@ pub fn attention(
     let tokens = Size::from(Symbol::Tokens);
     graph.expect("attention", qkv, [tokens, width.times(3)])?;
     let per_row = [Size::from(heads.count), tokens];
-    let out = graph.value("context", [tokens, width]);
+    let out = graph.activation("context", [tokens, width]);
     let log_sum_exp = graph.value("log-sum-exp", per_row);
     graph.node(ATTENTION[0], &[out, log_sum_exp], move |lowering| {
         vec![kernels::forward(lowering.abilities(), heads, dropout, &mask, qkv, out, log_sum_exp)]
     });
     graph.gradient(move |graph, dout| {
         let Some(dout) = dout[0] else { return Ok(vec![]) };
-        let dqkv = graph.value("d qkv", [tokens, width.times(3)]);
+        let dqkv = graph.like("d qkv", qkv);
         graph.node(ATTENTION[1], &[dqkv], move |lowering| {
             let tensors = Backward { qkv, out, log_sum_exp, dout, dqkv };
             let abilities = lowering.abilities();

@@ -5,7 +5,8 @@ use crate::graph::Graph;
 use crate::kernels::{Size, Symbol, TensorId, cross_entropy as kernels};
 
 /// `[1]`, the sum over sentences of `-log softmax(logits)[label]`: `logits [sequences, classes]`,
-/// `labels [sequences]`. It is where a gradient starts: its own is taken as 1.
+/// `labels [sequences]`. It is where a gradient starts: its own is taken as 1, or as the loss scale
+/// in mixed precision.
 ///
 /// # Errors
 /// Shapes that do not fit.
@@ -20,8 +21,9 @@ pub fn cross_entropy(graph: &mut Graph, logits: TensorId, labels: TensorId) -> R
     });
     graph.gradient(move |graph, _| {
         let dlogits = graph.value("d logits", shape);
+        let loss_scale = graph.loss_scale();
         graph.node("cross-entropy gradient", &[dlogits], move |_| {
-            vec![kernels::backward(classes, logits, labels, dlogits)]
+            vec![kernels::backward(classes, logits, labels, loss_scale, dlogits)]
         });
         Ok(vec![(logits, dlogits)])
     });

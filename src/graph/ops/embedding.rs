@@ -34,7 +34,7 @@ pub fn embedding(
     let (_, columns) = graph.matrix("embedding", words)?;
     let (count, _) = graph.matrix("embedding", positions)?;
     graph.expect("embedding", positions, [count, columns.into()])?;
-    let y = graph.value("embeddings", [Symbol::Tokens.into(), Size::from(columns)]);
+    let y = graph.activation("embeddings", [Symbol::Tokens.into(), Size::from(columns)]);
     graph.node("embedding", &[y], move |_| {
         vec![embedding::forward(columns, words, positions, inputs.placed_ids, y)]
     });

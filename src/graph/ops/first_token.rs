@@ -13,11 +13,11 @@ pub fn first_token(graph: &mut Graph, x: TensorId, inputs: TokenInputs) -> Resul
     let (_, columns) = graph.matrix("first token", x)?;
     let shape = [Symbol::Tokens.into(), Size::from(columns)];
     graph.expect("first token", x, shape)?;
-    let y = graph.value("first tokens", [Symbol::Sequences.into(), Size::from(columns)]);
+    let y = graph.activation("first tokens", [Symbol::Sequences.into(), Size::from(columns)]);
     graph.node("first token", &[y], move |_| vec![kernels::forward(columns, x, inputs.offsets, y)]);
     graph.gradient(move |graph, dy| {
         let Some(dy) = dy[0] else { return Ok(vec![]) };
-        let dx = graph.value("d hidden states of first tokens", shape);
+        let dx = graph.like("d hidden states of first tokens", x);
         graph.node("first token gradient", &[dx], move |_| {
             vec![kernels::backward(columns, dy, inputs.places, dx)]
         });

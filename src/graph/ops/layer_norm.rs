@@ -51,9 +51,7 @@ pub fn dropout_layer_norm(
     });
     graph.gradient(move |graph, dy| {
         let Some(dy) = dy[0] else { return Ok(vec![]) };
-        let dx = dropped.map(|_| {
-            graph.value(&format!("d dropped input of {}", norm.name), [rows, columns.into()])
-        });
+        let dx = dropped.map(|_| graph.like(&format!("d dropped input of {}", norm.name), x));
         let (dz, parameters) = norm.gradient(graph, dy, Struck::Input(dropped.zip(dx)));
         let mut result = vec![(x, dx.unwrap_or(dz))];
         result.extend(parameters);
@@ -166,8 +164,8 @@ impl Norm {
         graph.expect("layer norm", beta, [Size::from(columns)])?;
         let name = graph.name(gamma).trim_end_matches(".weight").to_owned();
         let shape = [rows, columns.into()];
-        let y = graph.value(&name, shape);
-        let normalized = graph.value(&format!("{name} (normalized)"), shape);
+        let y = graph.activation(&name, shape);
+        let normalized = graph.activation(&format!("{name} (normalized)"), shape);
         let inverse_deviation = graph.value(&format!("{name} (1 / deviation)"), [rows]);
         Ok(Self { name, rows, columns, gamma, beta, y, normalized, inverse_deviation })
     }
@@ -184,7 +182,7 @@ impl Norm {
         struck: Struck,
     ) -> (TensorId, [(TensorId, TensorId); 2]) {
         let Self { rows, columns, gamma, beta, normalized, inverse_deviation, .. } = *self;
-        let dz = graph.value(&format!("d input of {}", self.name), [rows, columns.into()]);
+        let dz = graph.like(&format!("d input of {}", self.name), self.y);
         let [dgamma, dbeta] = [gamma, beta].map(|parameter| graph.gradient_of(parameter));
         let parts = self.parts(graph);
         let mut outputs = vec![dz];

@@ -16,21 +16,41 @@ use crate::kernels::{Command, Size, TensorId, pointwise};
 pub fn linear(
     graph: &mut Graph,
     x: TensorId,
+    affine: Affine,
+    activation: Activation,
+    pass: Pass,
+) -> Result<TensorId> {
+    projection(graph, x, affine, activation, pass, Graph::activation)
+}
+
+/// As [`linear`] without an activation, with a result that is float32 in any precision.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn logits(graph: &mut Graph, x: TensorId, affine: Affine, pass: Pass) -> Result<TensorId> {
+    projection(graph, x, affine, Activation::None, pass, Graph::value)
+}
+
+fn projection(
+    graph: &mut Graph,
+    x: TensorId,
     Affine { weight, bias }: Affine,
     activation: Activation,
     pass: Pass,
+    result: fn(&mut Graph, &str, [Size; 2]) -> TensorId,
 ) -> Result<TensorId> {
     let (rows, inputs) = graph.matrix("linear", x)?;
     let (out, _) = graph.matrix("linear", weight)?;
     graph.expect("linear", weight, [out, inputs.into()])?;
     graph.expect("linear", bias, [out])?;
     let name = graph.name(weight).trim_end_matches(".weight").to_owned();
-    let y = graph.value(&name, [rows, out]);
+    let factor = graph.factor(weight);
+    let y = result(graph, &name, [rows, out]);
     let before = (pass.is_training() && activation != Activation::None)
-        .then(|| graph.value(&format!("{name} (before activation)"), [rows, out]));
+        .then(|| graph.like(&format!("{name} (before activation)"), y));
     let outputs: Vec<TensorId> = [y].into_iter().chain(before).collect();
     graph.node("linear", &outputs, move |lowering| {
-        let product = Operands::product(x, weight, y);
+        let product = Operands::product(x, factor, y);
         let operands = Operands { bias: Some(bias), activation, before, ..product };
         vec![product_of(lowering, Transposition::Nt, [rows, out, inputs.into()], operands)]
     });
@@ -53,12 +73,21 @@ pub fn linear(
         };
         let bent = graph.activation_of(x);
         let input = bent.map_or(x, |(_, before)| before);
-        let dx = graph.value(&format!("d input of {name}"), [rows, inputs.into()]);
+        let dx = graph.like(&format!("d input of {name}"), x);
         let (dweight, accumulate) = graph.added_gradient_of(weight);
         let (dbias, _) = graph.added_gradient_of(bias);
         let addend = graph.take_gradient(input);
-        let operands =
-            GradientOperands { dy, weight, x, bent, addend, dx, dweight, dbias, accumulate };
+        let operands = GradientOperands {
+            dy,
+            weight: factor,
+            x,
+            bent,
+            addend,
+            dx,
+            dweight,
+            dbias,
+            accumulate,
+        };
         graph.node("linear gradient", &[dx, dweight, dbias], move |lowering| {
             gradients(lowering, [rows, inputs.into(), out], operands)
         });
@@ -74,9 +103,8 @@ fn activation_gradient(
     before: TensorId,
     dy: TensorId,
 ) -> TensorId {
-    let shape = graph.shape(before).clone();
-    let count = shape.elements();
-    let dbefore = graph.value(&format!("d {}", graph.name(before)), shape);
+    let count = graph.shape(before).elements();
+    let dbefore = graph.like(&format!("d {}", graph.name(before)), before);
     graph.node("activation gradient", &[dbefore], move |_| {
         vec![pointwise::activation_backward(activation, count, before, dy, dbefore)]
     });
@@ -91,7 +119,7 @@ fn gradients(
     operands: GradientOperands,
 ) -> Vec<Command> {
     let sizes = [rows, inputs, out];
-    let variant = lowering.gradients(sizes);
+    let variant = lowering.gradients(sizes, [operands.dy, operands.weight, operands.x]);
     let grouped = variant.and_then(|variant| matmul::gradients(variant, sizes, operands));
     if let Some(command) = grouped.or_else(|| matmul::narrow_gradients(sizes, operands)) {
         return vec![command];
@@ -112,6 +140,6 @@ fn product_of(
     sizes: [Size; 3],
     operands: Operands,
 ) -> Command {
-    let variant = lowering.product(transposition, sizes);
+    let variant = lowering.product(transposition, sizes, [operands.a, operands.b]);
     matmul::matmul(variant, transposition, sizes, operands, |size| lowering.scratch(size))
 }

@@ -16,10 +16,10 @@ pub use embedding::{TokenInputs, accumulate_words, embedding};
 pub use first_token::first_token;
 pub(super) use layer_norm::sum_norms;
 pub use layer_norm::{dropout_layer_norm, embedding_layer_norm, layer_norm};
-pub use linear::linear;
+pub use linear::{linear, logits};
 pub use mask::{LayerRule, MASKS, MaskInputs, mask};
 pub use optimizer::{RowUpdates, Updated, accumulate, accumulated, adamw, clear, clip};
-pub use pointwise::{add, dropout, dropout_rows};
+pub use pointwise::{add, dropout, dropout_rows, keep_half};
 
 use crate::kernels::TensorId;
 

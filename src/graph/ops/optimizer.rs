@@ -1,7 +1,7 @@
 //! The end of a training step: global norm, clip, AdamW.
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Role};
+use crate::graph::{Graph, Precision, Role};
 use crate::kernels::optimizer::{self as kernels, AdamW, HISTORY, Rows, State};
 use crate::kernels::{Command, Size, TensorId, pointwise};
 
@@ -14,10 +14,13 @@ pub struct Updated {
     pub gradient: TensorId,
     /// The constants of its update.
     pub settings: AdamW,
+    /// Its copy in float16, if there is to be one.
+    pub half: Option<TensorId>,
 }
 
-/// `[2]`: the norm of the mean gradient of the step's sentences, of which `gradients` hold the
-/// sums, and the factor that turns a sum into a mean clipped to the norm `limit` (0: no limit).
+/// `[3]`: the norm of the mean gradient of the step's sentences, of which `gradients` hold the
+/// sums, the factor that turns a sum into a mean clipped to the norm `limit` (0: no limit), and the
+/// scale that the loss had. In mixed precision norm and factor are 0 where gradients overflowed.
 ///
 /// # Errors
 /// No gradient at all.
@@ -27,9 +30,12 @@ pub fn clip(graph: &mut Graph, gradients: &[TensorId], limit: f32) -> Result<Ten
     }
     let counted: Vec<(TensorId, Size)> =
         gradients.iter().map(|id| (*id, graph.shape(*id).elements())).collect();
-    let norm = graph.value("gradient norm", [Size::from(2u32)]);
+    let norm = graph.value("gradient norm", [Size::from(3u32)]);
+    let loss_scale = graph.loss_scale();
     graph.node("gradient norm", &[norm], move |lowering| {
-        kernels::norm(lowering.abilities(), &counted, limit, norm, |parts| lowering.scratch(parts))
+        let abilities = lowering.abilities();
+        let scratch = |elements| lowering.scratch(elements);
+        kernels::norm(abilities, &counted, limit, loss_scale, norm, scratch)
     });
     Ok(norm)
 }
@@ -63,14 +69,16 @@ pub fn clear(graph: &mut Graph, gradient: TensorId) {
 /// # Errors
 /// The gradient's shape is not the parameter's.
 pub fn adamw(graph: &mut Graph, updated: Updated, norm: TensorId) -> Result<()> {
-    let Updated { weight, gradient, settings } = updated;
+    let Updated { weight, gradient, settings, half } = updated;
     let shape = graph.shape(weight).clone();
     graph.expect("AdamW", gradient, shape.clone())?;
     let count = shape.elements().factor;
     let [first, second] = Role::MOMENTS.map(|moment| graph.companion(weight, moment));
-    graph.node("AdamW", &[], move |_| {
+    let skips = graph.precision() == Precision::Mixed;
+    graph.node("AdamW", &[], move |lowering| {
         let state = State { weight, first, second };
-        vec![kernels::adamw(settings, count, gradient, norm, state)]
+        let nothing = || lowering.scratch(Size::from(1u32));
+        vec![kernels::adamw(settings, count, [gradient, norm], state, skips, half, nothing)]
     });
     Ok(())
 }
@@ -99,6 +107,7 @@ impl RowUpdates {
             state: State { weight, first, second },
             steps: graph.companion_words(weight, Role::Steps, &[count.factor]),
             history: graph.companion_words(weight, Role::History, &[HISTORY.into(), 4]),
+            skips: graph.precision() == Precision::Mixed,
         };
         Ok(Self { rows, settings })
     }

@@ -14,9 +14,16 @@ pub fn add(graph: &mut Graph, a: TensorId, b: TensorId) -> Result<TensorId> {
     graph.expect("add", b, shape.clone())?;
     let count = shape.elements();
     let name = format!("{} (sum)", graph.name(a));
-    let y = graph.value(&name, shape);
+    let y = graph.like(&name, a);
     graph.node("add", &[y], move |_| vec![pointwise::add(count, a, b, y)]);
     Ok(y)
+}
+
+/// Brings the copy of a parameter in float16 up to date.
+pub fn keep_half(graph: &mut Graph, parameter: TensorId) {
+    let half = graph.half_of(parameter);
+    let count = graph.shape(parameter).elements();
+    graph.node("copy in float16", &[], move |_| vec![pointwise::copy(count, parameter, half)]);
 }
 
 /// `x [rows, columns]` with elements dropped; `places [rows]` says where each row stands.
@@ -48,7 +55,7 @@ fn masked(
 ) -> Result<TensorId> {
     let (rows, columns) = graph.matrix("dropout", x)?;
     let name = format!("{} (dropout)", graph.name(x));
-    let y = graph.value(&name, graph.shape(x).clone());
+    let y = graph.like(&name, x);
     graph.node("dropout", &[y], move |_| {
         vec![pointwise::dropout(settings, rows, columns, x, places, y)]
     });

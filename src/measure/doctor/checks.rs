@@ -9,7 +9,7 @@ use crate::kernels::matmul::{Activation, Products, Transposition, Variant};
 use crate::kernels::optimizer::AdamW;
 use crate::kernels::pointwise::Dropout;
 use crate::kernels::tune::{ProductClass, Tuning};
-use crate::kernels::{Heads, Size, Sizes, Symbol};
+use crate::kernels::{Element, Heads, Size, Sizes, Symbol};
 use crate::measure::ProductBench;
 use crate::measure::reference::attention::{Attention, dropout_factors, expand};
 use crate::measure::reference::{self, cross_entropy, dot, layer_norm};
@@ -140,9 +140,8 @@ fn products(tuning: &Tuning) -> Vec<Check> {
     let one = [Transposition::Nn, Transposition::Nt, Transposition::Tn].map(Products::One);
     let mut checks = Vec::new();
     for products in one.into_iter().chain([Products::Gradients]) {
-        let class = ProductClass { products, sizes: [132, 140, 260] };
-        for variant in Variant::candidates(tuning.abilities, products, class.sizes.map(Size::from))
-        {
+        let class = ProductClass { products, sizes: [132, 140, 260], factors: Element::F32 };
+        for variant in Variant::candidates(tuning.abilities, class.into()) {
             let check =
                 Check::new("product", format!("{class}, {variant}"), PRODUCT, move |session, _| {
                     ProductBench::new(session, class)?.error(variant)
@@ -416,7 +415,7 @@ fn adamw(session: &mut Session, tuning: &Tuning) -> Result<f64> {
         ));
         let weight = trial.graph.parameter(&name, &[count as u64]);
         let gradient = trial.floats([Size::from(count as u64)], &gradient);
-        all.push(Updated { weight, gradient, settings: ADAMW });
+        all.push(Updated { weight, gradient, settings: ADAMW, half: None });
     }
     let gradients: Vec<_> = all.iter().map(|updated| updated.gradient).collect();
     let norm = ops::clip(&mut trial.graph, &gradients, 1.0)?;
@@ -494,7 +493,11 @@ fn rows_late(session: &mut Session, tuning: &Tuning) -> Result<f64> {
         all.resize((rows * columns) as usize, 0.0);
         let gradient = at_once.floats([Size::from(rows), Size::from(columns)], &all);
         let norm = at_once.floats([Size::from(2u32)], &[1.0, 0.5]);
-        ops::adamw(&mut at_once.graph, Updated { weight, gradient, settings: ADAMW }, norm)?;
+        ops::adamw(
+            &mut at_once.graph,
+            Updated { weight, gradient, settings: ADAMW, half: None },
+            norm,
+        )?;
         let rate = f64::from(at_once.scalars.learning_rate);
         let halved: Vec<f64> = all.iter().map(|value| f64::from(*value) * 0.5).collect();
         want.step(&halved, rate, f64::from(ADAMW.decay), step as i32);

@@ -5,7 +5,7 @@ use crate::graph::{Graph, Program, Session, Step};
 use crate::kernels::matmul::{Products, Transposition};
 use crate::kernels::probe::{INVOCATIONS, WORDS, subgroups as kernel};
 use crate::kernels::tune::ProductClass;
-use crate::kernels::{Scalars, Size, Sizes, pointwise};
+use crate::kernels::{Element, Scalars, Size, Sizes, pointwise};
 use crate::measure::ProductBench;
 use serde::Serialize;
 use std::time::Instant;
@@ -70,9 +70,9 @@ pub fn bandwidth(session: &mut Session) -> Result<f64> {
 pub fn product_speed(session: &mut Session) -> Result<f64> {
     let sizes = [1024u64, 3072, 768];
     let products = Products::One(Transposition::Nt);
-    let class = ProductClass { products, sizes };
+    let class = ProductClass { products, sizes, factors: Element::F32 };
     let [m, n, k] = sizes;
-    let variant = session.tuning.products(products, sizes.map(Size::from), &Sizes::default());
+    let variant = session.tuning.products(class.into(), &Sizes::default());
     let times = ProductBench::new(session, class)?.seconds(variant, 0.05)?;
     let least = times.into_iter().fold(f64::INFINITY, f64::min);
     Ok(2.0 * (m * n * k) as f64 / least / 1e9)

@@ -390,7 +390,7 @@ fn errors_of_shape_name_the_op_and_both_shapes() {
     let (none, pass) = (Activation::None, Pass::Training { recompute: false });
     let affine = |weight, bias| Affine { weight, bias };
     let dropout = Dropout { probability: 0.1, site: 0 };
-    let weights = ops::Updated { weight: good_weight, gradient: weight, settings };
+    let weights = ops::Updated { weight: good_weight, gradient: weight, settings, half: None };
     fn err<T>(result: Result<T, Error>) -> String {
         result.err().map(|why| why.to_string()).unwrap_or_default()
     }

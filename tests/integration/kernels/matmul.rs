@@ -31,7 +31,7 @@ fn check_product(
     TARGETS.map(|target| {
         let [m, n, k] = sizes.map(|size| Size::from(size as u64));
         let products = Products::One(transposition);
-        let variant = Variant::default_for(target, products, [m, n, k], &Sizes::default());
+        let variant = Variant::default_for(target, (products, [m, n, k]).into(), &Sizes::default());
         check_variant(session, transposition, sizes, end, variant);
         variant
     })
@@ -142,7 +142,8 @@ fn every_variant_is_right() {
     for transposition in TRANSPOSITIONS {
         for target in TARGETS {
             let whole = [4, 4, 4].map(|size| Size::from(size as u64));
-            for variant in Variant::candidates(target, Products::One(transposition), whole) {
+            for variant in Variant::candidates(target, (Products::One(transposition), whole).into())
+            {
                 // What a training step does with products of this transposition.
                 let end = match transposition {
                     Transposition::Nn => End::Bent(Activation::Gelu),
@@ -225,9 +226,9 @@ fn check_gradients(
 fn gradients_in_one_launch() {
     let mut session = session();
     let whole = [4, 4, 4].map(|size| Size::from(size as u64));
-    let variants = Variant::candidates(Abilities::GPU, Products::Gradients, whole);
+    let variants = Variant::candidates(Abilities::GPU, (Products::Gradients, whole).into());
     assert!(variants.len() > 5);
-    assert!(Variant::candidates(Abilities::CPU, Products::Gradients, whole).is_empty());
+    assert!(Variant::candidates(Abilities::CPU, (Products::Gradients, whole).into()).is_empty());
     for variant in variants {
         // More rows than columns, and fewer: either half may come first.
         for (sizes, ends) in [
@@ -340,7 +341,8 @@ fn no_workgroup_of_a_default_does_much_more_than_its_share() {
             for (products, sizes) in
                 [(Products::One(Transposition::Nt), forward), (Products::Gradients, backward)]
             {
-                let variant = Variant::default_for(Abilities::GPU, products, sizes, &largest);
+                let variant =
+                    Variant::default_for(Abilities::GPU, (products, sizes).into(), &largest);
                 let Variant::Blocked { tile: [rows, columns], .. } = variant else {
                     panic!("{variant} for {products:?} {sizes:?}");
                 };

@@ -132,7 +132,11 @@ pub fn step(settings: &Settings, training: bool) -> Result<Step> {
         let rows = RowUpdates::new(graph, weights[0], settings)?;
         rows.adamw(graph, tokens.sorted.ids, found[0], norm)?;
         for (weight, gradient) in weights.iter().zip(&found).skip(1) {
-            ops::adamw(graph, Updated { weight: *weight, gradient: *gradient, settings }, norm)?;
+            ops::adamw(
+                graph,
+                Updated { weight: *weight, gradient: *gradient, settings, half: None },
+                norm,
+            )?;
         }
     }
     let graph = std::mem::take(graph);
