@@ -33,6 +33,8 @@ fn main(
     if (row >= params.rows) { return; }
     let column = i % params.columns;
     let id = ids[row];
+    // Skipped or not, the row has caught up with all steps before.
+    if (column == 0u) { steps[id] = params.by.step; }
     if (SKIPS && norm[1] == 0.0) {
         if (i == 0u) { history[params.by.step % HISTORY].w = 1.0; }
         return;
@@ -42,5 +44,4 @@ fn main(
     weight[at] = state.x;
     first[at] = state.y;
     second[at] = state.z;
-    if (column == 0u) { steps[id] = params.by.step; }
 }

@@ -1,12 +1,13 @@
-// y = x, each of `count` elements, four at a time: buffers end on a multiple of 16 bytes, and what
-// lies behind the last element of a parameter is nobody's.
+// y = x, each of `count` elements, which may be stored in different ways; four at a time: buffers
+// end on a multiple of 16 bytes, and what lies behind the last element of y is nobody's.
 
 struct Params { count: u32 }
 
+alias X = vec4f;
 alias Y = vec4f;
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4f>;
+@group(0) @binding(1) var<storage, read> x: array<X>;
 @group(0) @binding(2) var<storage, read_write> y: array<Y>;
 
 @compute @workgroup_size(64)
@@ -16,5 +17,5 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let i = (group.y * groups.x + group.x) * 64u + lane;
-    if (4u * i < params.count) { y[i] = Y(x[i]); }
+    if (4u * i < params.count) { y[i] = Y(vec4f(x[i])); }
 }

@@ -373,6 +373,16 @@ impl Graph {
         self.tensor(name, *element, shape.clone(), Origin::Value)
     }
 
+    /// An output in float32 or float16.
+    pub(super) fn stored(
+        &mut self,
+        name: &str,
+        element: Element,
+        shape: impl Into<Shape>,
+    ) -> TensorId {
+        self.tensor(name, element, shape.into(), Origin::Value)
+    }
+
     /// An output of words (bits, numbers) of the op that is being built.
     pub fn words(&mut self, name: &str, shape: impl Into<Shape>) -> TensorId {
         self.tensor(name, Element::U32, shape.into(), Origin::Value)

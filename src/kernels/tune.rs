@@ -61,7 +61,7 @@ pub struct Tuning {
     /// The variant that was fastest for a class, by the class's name.
     pub chosen: BTreeMap<String, Choice>,
     /// What `crisp doctor` has found to compute something else than it should on this adapter:
-    /// variants of products by their names, or [`Tuning::SUBGROUPS`].
+    /// variants of products by their names, [`Tuning::SUBGROUPS`] or [`Tuning::FLOAT16`].
     pub set_aside: BTreeSet<String>,
 }
 
@@ -102,6 +102,9 @@ impl From<&AdapterDescription> for Tuning {
 impl Tuning {
     /// What is set aside where kernels with subgroup functions are wrong: others are taken.
     pub const SUBGROUPS: &str = "subgroup functions";
+
+    /// What is set aside where kernels are wrong that store float16: mixed precision is refused.
+    pub const FLOAT16: &str = "float16";
 
     /// Takes no kernel any more that was found to be wrong.
     pub fn set_aside(&mut self, what: impl Into<String>) {

@@ -1,7 +1,7 @@
 //! The copies in float16 of a model's matrices, which mixed precision multiplies with.
 
 use super::{Config, ParameterGroup, parameter_groups};
-use crate::error::Result;
+use crate::error::{Advice, Error, Result};
 use crate::graph::{Graph, Plan, Precision, Program, Session, Step, ops};
 use crate::kernels::tune::Tuning;
 use crate::kernels::{Scalars, Sizes};
@@ -28,6 +28,13 @@ impl Halves {
             return Ok(None);
         }
         session.device.expect_float16()?;
+        if session.tuning.set_aside.contains(Tuning::FLOAT16) {
+            return Err(Error::device(format!(
+                "{}: `crisp doctor` has found kernels wrong here that store float16",
+                session.device.adapter.name
+            ))
+            .advice(Advice::SinglePrecision));
+        }
         let plan = Self::plan(config, &session.tuning)?;
         let program = Program::new(session, plan, 0)?;
         Ok(Some(Self { program, writes: 0 }))

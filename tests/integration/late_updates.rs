@@ -4,7 +4,7 @@
 use crate::support::tiny;
 use crisp::data::Dataset;
 use crisp::gpu::Device;
-use crisp::graph::{Role, Session};
+use crisp::graph::{Precision, Role, Session};
 use crisp::model::{Tensor, download, parameters};
 use crisp::train::{Event, Job, Settings, Start, train};
 use std::path::Path;
@@ -38,6 +38,18 @@ fn left(session: &Session) -> (Vec<(String, Tensor)>, Vec<Vec<u32>>) {
 
 #[test]
 fn runs_that_evaluate_save_and_stop_often_come_to_the_bits_of_one_that_does_not() {
+    runs_agree(Settings::default());
+}
+
+/// Likewise in mixed precision, where the first steps are skipped because gradients overflow, and
+/// the loss scale is part of what a run goes on with.
+#[test]
+fn and_so_do_runs_in_mixed_precision() {
+    let loss_scale = 16_777_216.0;
+    runs_agree(Settings { precision: Precision::Mixed, loss_scale, ..Settings::default() });
+}
+
+fn runs_agree(given: Settings) {
     let settings = |eval_every, save_every| Settings {
         batch_size: 2,
         max_steps: Some(40),
@@ -45,7 +57,7 @@ fn runs_that_evaluate_save_and_stop_often_come_to_the_bits_of_one_that_does_not(
         weight_decay: 0.1,
         eval_every: Some(eval_every),
         save_every: Some(save_every),
-        ..Settings::default()
+        ..given.clone()
     };
     let directory = tempfile::tempdir().unwrap();
     let run = |name: &str, settings: &Settings, stops: &[u32]| {

@@ -17,6 +17,7 @@ mod kernels;
 mod late_updates;
 mod measuring;
 mod memory;
+mod mixed;
 mod parity;
 mod shaders;
 mod study;

@@ -5,7 +5,7 @@ use crate::support::tiny;
 use crisp::data::{Dataset, Encoded};
 use crisp::engine::Prepared;
 use crisp::gpu::{Abilities, Device};
-use crisp::graph::{Plan, Role, Session};
+use crisp::graph::{Plan, Precision, Role, Session};
 use crisp::kernels::{Scalars, Sizes};
 use crisp::model::{self, Config};
 use crisp::sparsity::Policy;
@@ -110,13 +110,16 @@ fn job(output: &Path, settings: Settings) -> Job {
 /// A whole run, with evaluations and checkpoints: as many bytes as were announced, to the last one.
 #[test]
 fn what_is_planned_is_what_is_allocated() {
-    for (policy, batch_size, checkpoint_activations, gradient_accumulation) in [
-        ("dense", 1, false, 1),
-        ("dense", 6, false, 1),
-        ("topk:0.5", 7, true, 1),
-        ("block-topk:0.5,block=8", 40, false, 1),
-        ("block-topk:0.5,block=8", 9, false, 4),
-        ("random:0.5", 7, true, 7),
+    let [single, mixed] = [Precision::F32, Precision::Mixed];
+    for (policy, batch_size, checkpoint_activations, gradient_accumulation, precision) in [
+        ("dense", 1, false, 1, single),
+        ("dense", 6, false, 1, single),
+        ("topk:0.5", 7, true, 1, single),
+        ("block-topk:0.5,block=8", 40, false, 1, single),
+        ("block-topk:0.5,block=8", 9, false, 4, single),
+        ("random:0.5", 7, true, 7, single),
+        ("topk:0.5", 7, true, 1, mixed),
+        ("block-topk:0.5,block=8", 9, false, 4, mixed),
     ] {
         let directory = tempfile::tempdir().unwrap();
         let settings = Settings {
@@ -126,6 +129,7 @@ fn what_is_planned_is_what_is_allocated() {
             eval_every: Some(4),
             checkpoint_activations,
             gradient_accumulation,
+            precision,
             ..Settings::default()
         };
         let mut session = session();
@@ -142,7 +146,8 @@ fn what_is_planned_is_what_is_allocated() {
             }
         })
         .unwrap();
-        let what = format!("{policy}, batch {batch_size}, {gradient_accumulation} parts");
+        let what =
+            format!("{policy}, batch {batch_size}, {gradient_accumulation} parts, {precision}");
         assert_eq!(planned, outcome.result.device_bytes, "{what}");
     }
 }

@@ -19,7 +19,7 @@ pub use layer_norm::{dropout_layer_norm, embedding_layer_norm, layer_norm};
 pub use linear::{linear, logits};
 pub use mask::{LayerRule, MASKS, MaskInputs, mask};
 pub use optimizer::{RowUpdates, Updated, accumulate, accumulated, adamw, clear, clip};
-pub use pointwise::{add, dropout, dropout_rows, keep_half};
+pub use pointwise::{add, dropout, dropout_rows, keep_half, stored_in};
 
 use crate::kernels::TensorId;
 

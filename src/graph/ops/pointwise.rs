@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::graph::Graph;
-use crate::kernels::TensorId;
 use crate::kernels::pointwise::{self, Dropout};
+use crate::kernels::{Element, TensorId};
 
 /// `a + b`, of one shape. Has no gradient of its own: it is what gradients are added with.
 ///
@@ -24,6 +24,15 @@ pub fn keep_half(graph: &mut Graph, parameter: TensorId) {
     let half = graph.half_of(parameter);
     let count = graph.shape(parameter).elements();
     graph.node("copy in float16", &[], move |_| vec![pointwise::copy(count, parameter, half)]);
+}
+
+/// `x`, stored in float32 or float16. Has no gradient: it is for values from outside.
+pub fn stored_in(graph: &mut Graph, x: TensorId, element: Element) -> TensorId {
+    let name = format!("{} in {element}", graph.name(x));
+    let y = graph.stored(&name, element, graph.shape(x).clone());
+    let count = graph.shape(x).elements();
+    graph.node("copy", &[y], move |_| vec![pointwise::copy(count, x, y)]);
+    y
 }
 
 /// `x [rows, columns]` with elements dropped; `places [rows]` says where each row stands.

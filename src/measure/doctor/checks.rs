@@ -1,10 +1,10 @@
 //! The kernels, each held against float64 at sizes that fit no tile, with outliers in the data.
 
 use super::Checked;
-use super::trial::{Packed, Random, Trial, error, error_of, wide};
+use super::trial::{Packed, Random, Trial, error, error_of, rounded, wide};
 use crate::error::Result;
 use crate::graph::ops::{self, Affine, RowUpdates, Updated};
-use crate::graph::{Pass, Role, Seed, Session, gradients};
+use crate::graph::{Pass, Precision, Role, Seed, Session, gradients};
 use crate::kernels::matmul::{Activation, Products, Transposition, Variant};
 use crate::kernels::optimizer::AdamW;
 use crate::kernels::pointwise::Dropout;
@@ -19,6 +19,9 @@ use crate::sparsity::Rule;
 const POINTWISE: f64 = 1e-5;
 /// Relative error allowed to products and attention.
 const PRODUCT: f64 = 1e-4;
+/// Relative error allowed where results, and what backward takes from forward, are stored in
+/// float16: a few roundings to 11 bits.
+const HALF: f64 = 2e-3;
 
 type Run = Box<dyn Fn(&mut Session, &Tuning) -> Result<f64>>;
 
@@ -79,7 +82,7 @@ pub fn all(tuning: &Tuning) -> Vec<Check> {
                 "linear and its gradient",
                 format!("{rows}x{inputs} to {outputs}, {activation:?}").to_lowercase(),
                 PRODUCT,
-                move |session, tuning| linear(session, tuning, sizes, activation),
+                move |session, tuning| linear(session, tuning, sizes, activation, Precision::F32),
             ));
         }
     }
@@ -88,7 +91,7 @@ pub fn all(tuning: &Tuning) -> Vec<Check> {
             "LayerNorm and its gradient",
             format!("{columns} columns"),
             POINTWISE,
-            move |session, tuning| norm(session, tuning, 37, columns),
+            move |session, tuning| norm(session, tuning, [37, columns], Precision::F32),
         ));
     }
     checks.extend(attention(tuning));
@@ -125,7 +128,7 @@ pub fn attention(tuning: &Tuning) -> Vec<Check> {
             "attention and its gradient",
             format!("for {of}: {policy}{dropped}, {} heads of {}", heads.count, heads.dim),
             PRODUCT,
-            move |session, tuning| attend(session, tuning, heads, policy, dropout),
+            move |session, tuning| attend(session, tuning, heads, policy, dropout, Precision::F32),
         );
         checks.push(match tuning.abilities.subgroups {
             true => check.instead_of(Tuning::SUBGROUPS),
@@ -133,6 +136,72 @@ pub fn attention(tuning: &Tuning) -> Vec<Check> {
         });
     }
     checks
+}
+
+/// Everything that stores float16 in mixed precision.
+pub fn mixed(tuning: &Tuning) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let mut add = |name, variant: String, run: Run| {
+        let variant = format!("{variant}, float16");
+        checks.push(Check::new(name, variant, HALF, run).instead_of(Tuning::FLOAT16));
+    };
+    for (sizes, activation) in [
+        ([67, 68, 132], Activation::None),
+        ([67, 68, 132], Activation::Gelu),
+        ([33, 36, 2], Activation::None),
+        ([5, 7, 3], Activation::Relu),
+    ] {
+        let [rows, inputs, outputs] = sizes;
+        add(
+            "linear and its gradient",
+            format!("{rows}x{inputs} to {outputs}, {activation:?}").to_lowercase(),
+            Box::new(move |session, tuning| {
+                linear(session, tuning, sizes, activation, Precision::Mixed)
+            }),
+        );
+    }
+    for columns in [7, 768] {
+        add(
+            "LayerNorm and its gradient",
+            format!("{columns} columns"),
+            Box::new(move |session, tuning| norm(session, tuning, [37, columns], Precision::Mixed)),
+        );
+    }
+    for (heads, policy, dropout) in [
+        (Heads { count: 3, dim: 32 }, "dense", true),
+        (Heads { count: 2, dim: 64 }, "topk:0.7", true),
+        (Heads { count: 3, dim: 6 }, "block-topk:0.5", false),
+    ] {
+        add(
+            "attention and its gradient",
+            format!(
+                "for {}: {policy}, {} heads of {}",
+                tuning.abilities.name(),
+                heads.count,
+                heads.dim
+            ),
+            Box::new(move |session, tuning| {
+                attend(session, tuning, heads, policy, dropout, Precision::Mixed)
+            }),
+        );
+    }
+    add("float16", "what is too large is infinite".into(), Box::new(overflow));
+    checks
+}
+
+/// Whether a number that float16 cannot hold becomes infinite, by which overflowing gradients are
+/// known, and the next number to the largest does not.
+fn overflow(session: &mut Session, tuning: &Tuning) -> Result<f64> {
+    let mut trial = Trial::within(Sizes::default(), Precision::Mixed);
+    let values = [1e6, -1e6, 65520.0, f32::MAX, 65504.0, -65504.0, 1.0, 0.0];
+    let id = trial.between([Size::from(values.len() as u64)], &values);
+    let got = trial.run(session, tuning, &[id])?.swap_remove(0);
+    let is_right = |(got, value): (&u32, &f32)| {
+        let want = half::f16::from_f32(*value).to_f32();
+        *got == want.to_bits()
+    };
+    let wrong = got.iter().zip(&values).filter(|pair| !is_right(*pair)).count();
+    Ok(wrong as f64)
 }
 
 /// Every variant that products may be computed by.
@@ -161,21 +230,24 @@ fn linear(
     tuning: &Tuning,
     sizes: [usize; 3],
     activation: Activation,
+    precision: Precision,
 ) -> Result<f64> {
     let [rows, inputs, out] = sizes;
     let mut random = Random::new(1);
-    let [x, weight, bias, dy] =
-        [rows * inputs, out * inputs, out, rows * out].map(|count| random.outliers(count, 20.0));
+    let [x, weight, bias, dy] = [rows * inputs, out * inputs, out, rows * out]
+        .map(|count| rounded(random.outliers(count, 20.0)));
     let reference = reference::linear::Linear { rows, inputs, out, activation };
     let (x64, weight64, bias64) = (wide(&x), wide(&weight), wide(&bias));
     let mut want = vec![reference.forward(&x64, &weight64, &bias64)];
     want.extend(reference.backward(&x64, &weight64, &bias64, &wide(&dy)));
 
-    let mut trial = Trial::new(Sizes { tokens: rows as u32, ..Sizes::default() });
+    let sizes = Sizes { tokens: rows as u32, ..Sizes::default() };
+    let mut trial = Trial::within(sizes, precision);
+    let shape = [out as u64, inputs as u64];
+    let weight = trial.weight(session, "checked weight", &shape, &weight)?;
     let [tokens, inputs, out] =
         [Symbol::Tokens.into(), Size::from(inputs as u64), Size::from(out as u64)];
-    let x = trial.floats([tokens, inputs], &x);
-    let weight = trial.floats([out, inputs], &weight);
+    let x = trial.between([tokens, inputs], &x);
     let bias = trial.floats([out], &bias);
     let pass = Pass::Training { recompute: false };
     let y = ops::linear(&mut trial.graph, x, Affine { weight, bias }, activation, pass)?;
@@ -189,19 +261,25 @@ fn largest(got: &[Vec<u32>], want: &[Vec<f64>]) -> f64 {
     got.iter().zip(want).map(|(got, want)| error(got, want)).fold(0.0, f64::max)
 }
 
-fn norm(session: &mut Session, tuning: &Tuning, rows: usize, columns: usize) -> Result<f64> {
+fn norm(
+    session: &mut Session,
+    tuning: &Tuning,
+    [rows, columns]: [usize; 2],
+    precision: Precision,
+) -> Result<f64> {
     let mut random = Random::new(2);
-    let [x, residual, dy] = [0; 3].map(|_| random.outliers(rows * columns, 50.0));
+    let [x, residual, dy] = [0; 3].map(|_| rounded(random.outliers(rows * columns, 50.0)));
     let [gamma, beta] = [0; 2].map(|_| random.outliers(columns, 10.0));
     let z: Vec<f64> = x.iter().zip(&residual).map(|(x, y)| f64::from(*x) + f64::from(*y)).collect();
     let mut want = vec![layer_norm::forward(&z, &wide(&gamma), &wide(&beta), 1e-6)];
     want.extend(layer_norm::backward(&z, &wide(&gamma), &wide(&dy), 1e-6));
 
-    let mut trial = Trial::new(Sizes { tokens: rows as u32, ..Sizes::default() });
+    let sizes = Sizes { tokens: rows as u32, ..Sizes::default() };
+    let mut trial = Trial::within(sizes, precision);
     let width = Size::from(columns as u64);
     let shape = [Symbol::Tokens.into(), width];
-    let x = trial.floats(shape, &x);
-    let residual = trial.floats(shape, &residual);
+    let x = trial.between(shape, &x);
+    let residual = trial.between(shape, &residual);
     let affine =
         Affine { weight: trial.floats([width], &gamma), bias: trial.floats([width], &beta) };
     let y = ops::layer_norm(&mut trial.graph, x, Some(residual), affine, 1e-6)?;
@@ -216,17 +294,18 @@ fn attend(
     heads: Heads,
     policy: &str,
     dropped: bool,
+    precision: Precision,
 ) -> Result<f64> {
     let mut random = Random::new(3);
     let packed = Packed::new(&LENGTHS, policy, 10, &mut random)?;
     let (tokens, width) = (packed.batch.tokens(), heads.width() as usize);
-    let qkv = random.outliers(tokens * 3 * width, 8.0);
-    let dout = random.outliers(tokens * width, 30.0);
+    let qkv = rounded(random.outliers(tokens * 3 * width, 8.0));
+    let dout = rounded(random.outliers(tokens * width, 30.0));
     let dropout = dropped.then_some(Dropout { probability: 0.2, site: 5 });
 
-    let mut trial = Trial::new(packed.sizes);
+    let mut trial = Trial::within(packed.sizes, precision);
     let shape = [Symbol::Tokens.into(), Size::from(3 * heads.width())];
-    let id = trial.floats(shape, &qkv);
+    let id = trial.between(shape, &qkv);
     let inputs = trial.mask(&packed);
     let mask = ops::mask(&mut trial.graph, packed.rule(), heads, id, inputs)?;
     let out = ops::attention(&mut trial.graph, heads, dropout, mask, id)?;
@@ -426,7 +505,8 @@ fn adamw(session: &mut Session, tuning: &Tuning) -> Result<f64> {
     let got = trial.run(session, tuning, &[norm])?.swap_remove(0);
     let norm = square.sqrt();
     let factor = (1.0 / (norm + 1e-6)).min(1.0);
-    let mut most = error_of(&got, &[norm, factor], &[norm, factor]);
+    let want = [norm, factor, 1.0];
+    let mut most = error_of(&got, &want, &want);
     for (name, mut reference, gradient) in references {
         let gradient: Vec<f64> = gradient.iter().map(|value| value * factor).collect();
         reference.step(
@@ -478,7 +558,7 @@ fn rows_late(session: &mut Session, tuning: &Tuning) -> Result<f64> {
         let updates = RowUpdates::new(&mut late.graph, weight, ADAMW)?;
         let ids = late.words([Symbol::Distinct.into()], &[0]);
         let of_row = late.floats([Symbol::Distinct.into(), Size::from(columns)], &gradient);
-        let norm = late.floats([Size::from(2u32)], &[1.0, 0.5]);
+        let norm = late.floats([Size::from(3u32)], &[1.0, 0.5, 1.0]);
         updates.catch_up(&mut late.graph, ids);
         updates.adamw(&mut late.graph, ids, of_row, norm)?;
         if step == steps {
@@ -492,7 +572,7 @@ fn rows_late(session: &mut Session, tuning: &Tuning) -> Result<f64> {
         let mut all = gradient.clone();
         all.resize((rows * columns) as usize, 0.0);
         let gradient = at_once.floats([Size::from(rows), Size::from(columns)], &all);
-        let norm = at_once.floats([Size::from(2u32)], &[1.0, 0.5]);
+        let norm = at_once.floats([Size::from(3u32)], &[1.0, 0.5, 1.0]);
         ops::adamw(
             &mut at_once.graph,
             Updated { weight, gradient, settings: ADAMW, half: None },

@@ -72,6 +72,9 @@ pub fn examine(
     }
     let mut kernels: Vec<Checked> = Vec::new();
     let mut checks = checks::all(&session.tuning);
+    if session.device.expect_float16().is_ok() {
+        checks.extend(checks::mixed(&session.tuning));
+    }
     while !checks.is_empty() {
         let abilities = session.tuning.abilities;
         for check in std::mem::take(&mut checks) {

@@ -2,8 +2,8 @@
 
 use crate::data::{Batch, Encoded};
 use crate::error::Result;
-use crate::graph::ops::{LayerRule, MaskInputs, TokenInputs};
-use crate::graph::{Graph, Plan, Program, Seed, Session, Shape, Step, gradients};
+use crate::graph::ops::{self, LayerRule, MaskInputs, TokenInputs};
+use crate::graph::{Graph, Plan, Precision, Program, Role, Seed, Session, Shape, Step, gradients};
 use crate::kernels::embedding::SortedTokens;
 use crate::kernels::tune::Tuning;
 use crate::kernels::{Element, Scalars, Size, Sizes, Symbol, TensorId};
@@ -91,14 +91,48 @@ pub struct Trial {
 
 impl Trial {
     pub fn new(sizes: Sizes) -> Self {
+        Self::within(sizes, Precision::F32)
+    }
+
+    /// With activations stored in this precision.
+    pub fn within(sizes: Sizes, precision: Precision) -> Self {
         let scalars = Scalars { seed: 42, step: 3, learning_rate: 1e-3, ..Scalars::default() };
-        Self { graph: Graph::new(), sizes, scalars, inputs: Vec::new() }
+        let graph = Graph::new().in_precision(precision);
+        Self { graph, sizes, scalars, inputs: Vec::new() }
     }
 
     pub fn floats(&mut self, shape: impl Into<Shape>, values: &[f32]) -> TensorId {
         let id = self.graph.input("floats", Element::F32, shape);
         self.inputs.push((id, values.iter().map(|value| value.to_bits()).collect()));
         id
+    }
+
+    /// Values as they pass between kernels. In mixed precision float16 has to have them.
+    pub fn between(&mut self, shape: impl Into<Shape>, values: &[f32]) -> TensorId {
+        let id = self.floats(shape, values);
+        match self.graph.precision().between_kernels() {
+            Element::F16 => ops::stored_in(&mut self.graph, id, Element::F16),
+            _ => id,
+        }
+    }
+
+    /// A matrix of weights, likewise.
+    pub fn weight(
+        &mut self,
+        session: &mut Session,
+        name: &str,
+        sizes: &[u64],
+        values: &[f32],
+    ) -> Result<TensorId> {
+        for role in [Role::Weight, Role::Half] {
+            session.store.remove(name, role);
+        }
+        session.set(name, Role::Weight, sizes, values)?;
+        let weight = self.graph.parameter(name, sizes);
+        if self.graph.precision() == Precision::Mixed {
+            ops::keep_half(&mut self.graph, weight);
+        }
+        Ok(weight)
     }
 
     pub fn words(&mut self, shape: impl Into<Shape>, words: &[u32]) -> TensorId {
@@ -134,24 +168,39 @@ impl Trial {
     /// Adds the gradient of `of`, which itself has the gradient `seed`.
     pub fn gradients(&mut self, of: TensorId, seed: &[f32]) -> Result<HashMap<TensorId, TensorId>> {
         let shape = self.graph.shape(of).clone();
-        let seed = self.floats(shape, seed);
+        let seed = match self.graph.element(of) {
+            Element::F16 => self.between(shape, seed),
+            _ => self.floats(shape, seed),
+        };
         gradients(&mut self.graph, of, Seed::Tensor(seed))
     }
 
-    /// The words of the outputs, by the kernels of this tuning.
+    /// The words of the outputs, in float32, by the kernels of this tuning.
     pub fn run(
-        &self,
+        &mut self,
         session: &mut Session,
         tuning: &Tuning,
         outputs: &[TensorId],
     ) -> Result<Vec<Vec<u32>>> {
-        let plan = Plan::new(&self.graph, tuning.clone(), self.sizes, outputs)?;
+        let mut outputs = outputs.to_vec();
+        for output in &mut outputs {
+            if self.graph.element(*output) == Element::F16 {
+                *output = ops::stored_in(&mut self.graph, *output, Element::F32);
+            }
+        }
+        let plan = Plan::new(&self.graph, tuning.clone(), self.sizes, &outputs)?;
         let mut program = Program::new(session, plan, 1)?;
         let inputs: Vec<(TensorId, &[u32])> =
             self.inputs.iter().map(|(id, words)| (*id, words.as_slice())).collect();
         let step = Step { sizes: self.sizes, scalars: self.scalars, inputs: &inputs };
         program.run(session, &step)?.wait(&session.device)
     }
+}
+
+/// Values that float16 has, near these.
+pub fn rounded(mut values: Vec<f32>) -> Vec<f32> {
+    values.iter_mut().for_each(|value| *value = half::f16::from_f32(*value).to_f32());
+    values
 }
 
 pub fn wide(values: &[f32]) -> Vec<f64> {

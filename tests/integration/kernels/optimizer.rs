@@ -157,7 +157,7 @@ fn rows_updated_late_have_the_bits_of_rows_updated_at_once() {
         let ids = late.words("ids", [Symbol::Distinct.into()], &[]);
         let rows_shape = [Symbol::Distinct.into(), Size::from(columns as u64)];
         let gradient = late.floats("g", rows_shape, &[]);
-        let norm = late.floats("norm", [Size::from(2u32)], &[1.0, 0.25]);
+        let norm = late.floats("norm", [Size::from(3u32)], &[1.0, 0.25, 1.0]);
         rows.catch_up(&mut late.graph, ids);
         rows.adamw(&mut late.graph, ids, gradient, norm).unwrap();
         let plan = late.plan(target, largest, &[]);
@@ -173,7 +173,7 @@ fn rows_updated_late_have_the_bits_of_rows_updated_at_once() {
         let weight = at_once.graph.parameter(&names[1], &shape);
         let size = Size::from((vocabulary * columns) as u64);
         let dense = at_once.floats("g", shape.map(Size::from), &vec![0.0; size.factor as usize]);
-        let norm = at_once.floats("norm", [Size::from(2u32)], &[1.0, 0.25]);
+        let norm = at_once.floats("norm", [Size::from(3u32)], &[1.0, 0.25, 1.0]);
         ops::adamw(
             &mut at_once.graph,
             Updated { weight, gradient: dense, settings, half: None },
