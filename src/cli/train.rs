@@ -118,6 +118,12 @@ fn print_result(Outcome { result, directory, .. }: &Outcome) -> Result<()> {
         result.best_step,
         directory.best().display()
     ))?;
+    if result.skipped_steps > 0 {
+        print(&format!(
+            "{} steps were skipped, because gradients overflowed in float16 (metrics.jsonl says which)",
+            result.skipped_steps
+        ))?;
+    }
     print(&format!("device memory {}", progress::bytes(result.device_bytes)))?;
     print(&format!("model in {}, report in {}", output.display(), directory.report().display()))?;
     print(&format!(

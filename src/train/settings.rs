@@ -112,7 +112,7 @@ macro_rules! settings {
     )+) => {
         /// What a run is trained with. Written to `run.json`, compared when a run is resumed.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-        #[serde(deny_unknown_fields)]
+        #[serde(deny_unknown_fields, default)]
         pub struct Settings {
             $($(#[doc = $help])+ pub $name: $kind,)+
         }
