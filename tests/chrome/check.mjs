@@ -69,8 +69,8 @@ async function openDevice() {
   const adapter = await inUse.gpu.requestAdapter();
   inUse.adapter = adapter;
   if (!adapter) fail('Dawn offers no adapter for its null backend; is webgpu another version?');
-  // The feature only makes `enable subgroups;` possible; a file without that line cannot use it.
-  return adapter.requestDevice({ requiredFeatures: ['subgroups'] });
+  // A feature only makes its `enable` line possible; a file without that line cannot use it.
+  return adapter.requestDevice({ requiredFeatures: ['subgroups', 'shader-f16'] });
 }
 
 /** The text with blanks for comments, which nest in WGSL; lines keep their numbers. */
