@@ -53,7 +53,7 @@ pub enum Products {
 
 impl Products {
     /// Floating-point operations are the product of the sizes, and this.
-    pub fn operations(self) -> u64 {
+    pub const fn operations(self) -> u64 {
         match self {
             Self::One(_) => 2,
             Self::Gradients => 4,
@@ -298,7 +298,7 @@ pub(crate) fn shaders() -> [Shader; 5] {
 }
 
 /// Whether factors and results can be read and written four values at a time.
-fn in_vectors(products: Products, [m, n, k]: [Size; 3]) -> bool {
+pub(super) fn in_vectors(products: Products, [m, n, k]: [Size; 3]) -> bool {
     let vectors = |size: Size| size.is_multiple_of(4) && size.fixed().is_some();
     let along = match products {
         Products::One(Transposition::Nn | Transposition::Nt) | Products::Gradients => k,
@@ -438,7 +438,7 @@ fn changed(accumulate: bool) -> Access {
 }
 
 /// Sets the constants of `shaders/shared/tiles.wgsl`.
-fn tiles(shader: Shader, tile: [u32; 2], thread: [u32; 2], slices: u32) -> Shader {
+pub(super) fn tiles(shader: Shader, tile: [u32; 2], thread: [u32; 2], slices: u32) -> Shader {
     // As deep as every invocation has a block of 4 × 4 to bring, which takes 16 KiB of workgroup
     // memory at most.
     let threads = tile[0] / thread[0] * (tile[1] / thread[1]) * slices;

@@ -12,6 +12,7 @@ mod launch;
 pub mod layer_norm;
 pub mod mask;
 pub mod matmul;
+pub mod normed;
 pub mod optimizer;
 mod parts;
 pub mod pointwise;

@@ -3,7 +3,7 @@
 //! `// with: block random`.
 //!
 //! A part mentions what it declares itself, what the parts that its header names declare, and
-//! bindings, parameters and constants of the kernel by fixed names.
+//! bindings, parameters, constants and a few functions of the kernel by fixed names.
 
 macro_rules! parts {
     ($($name:literal),* $(,)?) => {
@@ -20,6 +20,7 @@ const PARTS: &[(&str, &str)] = parts![
     "attention",
     "backward_quads",
     "block",
+    "blocked",
     "dout",
     "dropout",
     "exchange",
@@ -138,9 +139,13 @@ mod tests {
         assert_eq!(complete(elsewhere).as_deref(), Ok(elsewhere));
     }
 
-    /// Parts that say the same in other ways, of which a kernel names one.
-    const ALTERNATIVES: [&[&str]; 2] =
-        [&["exchange", "exchange_subgroups"], &["forward_quads", "backward_quads"]];
+    /// Parts that say the same in other ways, of which a kernel names one; and kernels that each say
+    /// what a part leaves to them.
+    const ALTERNATIVES: [&[&str]; 3] = [
+        &["exchange", "exchange_subgroups"],
+        &["forward_quads", "backward_quads"],
+        &["matmul_blocked", "normed_product", "normed_sum"],
+    ];
 
     /// What stands in two places is to be a part, and a name has one meaning.
     #[test]

@@ -61,7 +61,8 @@ pub struct Tuning {
     /// The variant that was fastest for a class, by the class's name.
     pub chosen: BTreeMap<String, Choice>,
     /// What `crisp doctor` has found to compute something else than it should on this adapter:
-    /// variants of products by their names, [`Tuning::SUBGROUPS`] or [`Tuning::FLOAT16`].
+    /// variants of products by their names, [`Tuning::SUBGROUPS`], [`Tuning::FLOAT16`] or
+    /// [`Tuning::NORMED`].
     pub set_aside: BTreeSet<String>,
 }
 
@@ -105,6 +106,10 @@ impl Tuning {
 
     /// What is set aside where kernels are wrong that store float16: mixed precision is refused.
     pub const FLOAT16: &str = "float16";
+
+    /// What is set aside where a LayerNorm within the projections around it is wrong: it is a launch
+    /// of its own then.
+    pub const NORMED: &str = "LayerNorm within projections";
 
     /// Takes no kernel any more that was found to be wrong.
     pub fn set_aside(&mut self, what: impl Into<String>) {

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::AdapterDescription;
 use crate::kernels::tune::{Choice, Tuning};
-use crate::kernels::{attention, matmul};
+use crate::kernels::{attention, matmul, normed};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,7 +49,7 @@ impl Store {
 /// The name of an adapter in the store: what was found holds for this driver and these shaders.
 fn key(adapter: &AdapterDescription) -> String {
     let mut hash = Sha256::new();
-    for shader in matmul::shaders().iter().chain(&attention::shaders()) {
+    for shader in matmul::shaders().iter().chain(&attention::shaders()).chain(&normed::shaders()) {
         hash.update(shader.text.as_bytes());
     }
     let hash = format!("{:x}", hash.finalize());

@@ -102,10 +102,18 @@ fn encoder(
         attention.push(Attention { qkv, mask });
         let dropout = sites.dropout(encoder.attention_dropout);
         let context = ops::attention(graph, heads, dropout, mask, qkv)?;
-        let attended = ops::linear(graph, context, affine("attention.out_lin")?, none, pass)?;
-        x = ops::layer_norm(graph, attended, Some(x), affine("sa_layer_norm")?, epsilon)?;
-
-        let inner = ops::linear(graph, x, affine("ffn.lin1")?, encoder.activation, pass)?;
+        let [first, norm, second] =
+            [affine("attention.out_lin")?, affine("sa_layer_norm")?, affine("ffn.lin1")?];
+        let activation = encoder.activation;
+        let inner;
+        if pass.is_training() {
+            let attended = ops::linear(graph, context, first, none, pass)?;
+            x = ops::layer_norm(graph, attended, Some(x), norm, epsilon)?;
+            inner = ops::linear(graph, x, second, activation, pass)?;
+        } else {
+            let between = ops::Normed { first, residual: x, norm, epsilon, second, activation };
+            [x, inner] = ops::normed(graph, context, between)?;
+        }
         let outer = ops::linear(graph, inner, affine("ffn.lin2")?, none, pass)?;
         let dropped = sites.dropout(encoder.dropout).map(|dropout| (dropout, places));
         let norm = affine("output_layer_norm")?;

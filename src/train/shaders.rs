@@ -10,6 +10,7 @@ use crate::graph::{Graph, Pass, Plan, Precision};
 use crate::kernels::matmul::{
     Activation, GradientOperands, Operands, Products, Transposition, Variant, gradients, matmul,
 };
+use crate::kernels::normed::{self, Product, Sum};
 use crate::kernels::tune::Tuning;
 use crate::kernels::{Command, Launch, Size, Sizes, TensorId, pointwise, probe};
 use crate::model::{Config, Halves, Inputs, Weights, network};
@@ -184,6 +185,19 @@ impl Shaders {
                 });
                 self.add(commands, "gradients that were tuned")?;
             }
+        }
+        let asked = (Products::One(Transposition::Nt), sizes).into();
+        for variant in Variant::candidates(Abilities::GPU, asked) {
+            let sum = Sum { a, weight: b, bias, residual: addend, z: c, statistics: before };
+            let product = |activation| {
+                let (z, statistics, gamma, beta, x, y) = (a, b, bent, addend, c, before);
+                let (weight, epsilon) = (TensorId(7), 0.0);
+                Product { z, statistics, gamma, beta, epsilon, x, weight, bias, activation, y }
+            };
+            let products = [Activation::None, Activation::Gelu, Activation::Relu]
+                .map(|activation| normed::product(variant, sizes, product(activation)));
+            let commands = [normed::sum(variant, sizes, sum)].into_iter().chain(products);
+            self.add(commands.flatten(), "projections around a LayerNorm that were tuned")?;
         }
         // Of no model here: their gradients meet in products.
         self.add([pointwise::add(sizes[0], a, b, c)].into_iter(), "gradients that meet elsewhere")?;

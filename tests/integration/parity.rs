@@ -104,10 +104,13 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
     squares.sum::<f64>().sqrt()
 }
 
-fn logits_agree(directory: &str, policy: &str) {
+fn logits_agree(directory: &str, policy: &str, kernels: Option<Abilities>) {
     let policy: Policy = policy.parse().unwrap();
     let fixture = Fixture::of(directory, &policy.evaluation());
     let Loaded { config, mut session } = load(directory);
+    if let Some(abilities) = kernels {
+        session.tuning = abilities.into();
+    }
     let sentences = fixture.sentences("input");
     for batch_size in [sentences.len(), 1, 3] {
         let mut evaluator = Evaluator::for_examples(
@@ -260,7 +263,11 @@ macro_rules! cases {
         mod $name {
             #[test]
             fn logits() {
-                super::logits_agree($directory, $policy);
+                super::logits_agree($directory, $policy, None);
+            }
+            #[test]
+            fn logits_by_the_kernels_for_cards() {
+                super::logits_agree($directory, $policy, Some(super::Abilities::GPU));
             }
             #[test]
             fn gradients() {
@@ -305,8 +312,8 @@ cases! {
 
 #[test]
 fn half_precision_checkpoints_give_the_logits_of_their_rounded_weights() {
-    logits_agree("tiny-f16", "dense");
-    logits_agree("tiny-bf16", "dense");
+    logits_agree("tiny-f16", "dense", None);
+    logits_agree("tiny-bf16", "dense", None);
 }
 
 /// A folded BERT is a DistilBERT: the head is put in by hand so that the logits are the hidden

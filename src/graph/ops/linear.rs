@@ -134,7 +134,7 @@ fn gradients(
     ]
 }
 
-fn product_of(
+pub(super) fn product_of(
     lowering: &mut Lowering,
     transposition: Transposition,
     sizes: [Size; 3],

@@ -7,6 +7,7 @@ mod first_token;
 mod layer_norm;
 mod linear;
 mod mask;
+mod normed;
 mod optimizer;
 mod pointwise;
 
@@ -18,6 +19,7 @@ pub(super) use layer_norm::sum_norms;
 pub use layer_norm::{dropout_layer_norm, embedding_layer_norm, layer_norm};
 pub use linear::{linear, logits};
 pub use mask::{LayerRule, MASKS, MaskInputs, mask};
+pub use normed::{Normed, normed};
 pub use optimizer::{RowUpdates, Updated, accumulate, accumulated, adamw, clear, clip};
 pub use pointwise::{add, dropout, dropout_rows, keep_half, stored_in};
 

@@ -8,7 +8,7 @@ use crate::graph::{Pass, Precision, Role, Seed, Session, gradients};
 use crate::kernels::matmul::{Activation, Products, Transposition, Variant};
 use crate::kernels::optimizer::AdamW;
 use crate::kernels::pointwise::Dropout;
-use crate::kernels::tune::{ProductClass, Tuning};
+use crate::kernels::tune::{Choice, ProductClass, Tuning};
 use crate::kernels::{Element, Heads, Size, Sizes, Symbol};
 use crate::measure::ProductBench;
 use crate::measure::reference::attention::{Attention, dropout_factors, expand};
@@ -94,6 +94,7 @@ pub fn all(tuning: &Tuning) -> Vec<Check> {
             move |session, tuning| norm(session, tuning, [37, columns], Precision::F32),
         ));
     }
+    checks.extend(norms_within(tuning));
     checks.extend(attention(tuning));
     for policy in ["topk:0.8", "block-topk:0.6,block=4"] {
         checks.push(Check::new("mask", policy, 0.0, move |session, tuning| {
@@ -223,6 +224,67 @@ fn products(tuning: &Tuning) -> Vec<Check> {
         }
     }
     checks
+}
+
+const PROJECTION: Products = Products::One(Transposition::Nt);
+
+/// A LayerNorm within the projections around it, by every variant that can.
+fn norms_within(tuning: &Tuning) -> Vec<Check> {
+    let candidates =
+        Variant::candidates(tuning.abilities, (PROJECTION, [4u32; 3].map(Size::from)).into());
+    let blocked = candidates.into_iter().filter(|it| matches!(it, Variant::Blocked { .. }));
+    let check = |variant: Variant| {
+        let name = "LayerNorm within projections";
+        Check::new(name, format!("of {variant}"), PRODUCT, move |session, tuning| {
+            norm_within(session, tuning, variant)
+        })
+        .instead_of(Tuning::NORMED)
+    };
+    blocked.map(check).collect()
+}
+
+fn norm_within(session: &mut Session, tuning: &Tuning, variant: Variant) -> Result<f64> {
+    let [rows, inputs, columns, out] = [141, 36, 68, 132];
+    let (epsilon, activation) = (1e-6, Activation::Gelu);
+    let mut random = Random::new(10);
+    let [a, residual] = [inputs, columns].map(|width| random.outliers(rows * width, 30.0));
+    let mut affine =
+        |count: usize, width: usize| [count, width].map(|it| random.outliers(it, 30.0));
+    let first = affine(columns * inputs, columns);
+    let norm = affine(columns, columns);
+    let second = affine(out * columns, out);
+    let [first64, norm64, second64] =
+        [&first, &norm, &second].map(|it| [wide(&it[0]), wide(&it[1])]);
+    let of_first =
+        reference::linear::Linear { rows, inputs, out: columns, activation: Activation::None };
+    let mut z = of_first.forward(&wide(&a), &first64[0], &first64[1]);
+    z.iter_mut().zip(&residual).for_each(|(z, residual)| *z += f64::from(*residual));
+    let x = layer_norm::forward(&z, &norm64[0], &norm64[1], f64::from(epsilon));
+    let of_second = reference::linear::Linear { rows, inputs: columns, out, activation };
+    let y = of_second.forward(&x, &second64[0], &second64[1]);
+
+    let mut trial = Trial::new(Sizes { tokens: rows as u32, ..Sizes::default() });
+    let [inputs, columns, out] = [inputs, columns, out].map(|size| Size::from(size as u64));
+    let a = trial.floats([Symbol::Tokens.into(), inputs], &a);
+    let residual = trial.floats([Symbol::Tokens.into(), columns], &residual);
+    let weights = [
+        trial.floats([columns, inputs], &first[0]),
+        trial.floats([columns], &norm[0]),
+        trial.floats([out, columns], &second[0]),
+    ];
+    let biases = [(columns, &first[1]), (columns, &norm[1]), (out, &second[1])]
+        .map(|(width, values)| trial.floats([width], values));
+    let [first, norm, second] =
+        [0, 1, 2].map(|at| Affine { weight: weights[at], bias: biases[at] });
+    let normed = ops::Normed { first, residual, norm, epsilon, second, activation };
+    let results = ops::normed(&mut trial.graph, a, normed)?;
+    let mut tuning = tuning.clone();
+    for [n, k] in [[columns, inputs], [out, columns]] {
+        let sizes = [Symbol::Tokens.into(), n, k];
+        let class = ProductClass::of((PROJECTION, sizes).into(), &trial.sizes).to_string();
+        tuning.chosen.insert(class, Choice { variant, gflops: 0.0 });
+    }
+    Ok(largest(&trial.run(session, &tuning, &results)?, &[x, y]))
 }
 
 fn linear(

@@ -14,6 +14,7 @@ mod graph;
 mod layer_norm;
 mod mask;
 mod matmul;
+mod normed;
 mod optimizer;
 mod pointwise;
 mod reference;
