@@ -126,17 +126,21 @@ pub fn forward(
     out: TensorId,
     log_sum_exp: TensorId,
 ) -> Command {
-    let shader = match heads.attention(abilities, mask.block) {
+    let kernels = heads.attention(abilities, mask.block);
+    let shader = match kernels {
         AttentionKernels::Streaming => texels(shader!("attention_forward_streaming")),
         AttentionKernels::Octets => shader!("attention_forward_octets"),
         AttentionKernels::Plain => shader!("attention_forward"),
         AttentionKernels::Rows => shader!("attention_forward_rows"),
     };
-    let (shader, access, grid) = match heads.attention(abilities, mask.block) {
+    let (shader, access, grid) = match kernels {
         AttentionKernels::Streaming => (shader, Access::Texels, grid(heads)),
         AttentionKernels::Rows => (shader, Access::Read, grid(heads)),
         AttentionKernels::Octets | AttentionKernels::Plain => {
-            let tiling = Tiling::new(heads, mask.block, 2);
+            // What octets exchange through workgroup memory takes room beside the tiles: with four
+            // rows an octet a SIMD of RDNA3 has room for 6 waves, with two for 10.
+            let tensors = if kernels == AttentionKernels::Plain { 4 } else { 2 };
+            let tiling = Tiling::new(heads, mask.block, tensors);
             let [x, y] = tiling.counts(heads, mask);
             (tiling.fix(shader, heads, mask), Access::Read, Grid::Plane(x, y))
         }
