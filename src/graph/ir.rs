@@ -4,9 +4,10 @@
 use super::{Role, Within};
 use crate::error::{Error, Result};
 use crate::gpu::Abilities;
+use crate::kernels::attention::{AttentionClass, Kernels};
 use crate::kernels::matmul::{Activation, Asked, Products, Transposition, Variant};
 use crate::kernels::tune::{ProductClass, Tuning};
-use crate::kernels::{Command, Element, Size, Sizes, TensorId};
+use crate::kernels::{Command, Element, Heads, Size, Sizes, TensorId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -158,6 +159,7 @@ pub struct Lowering<'a> {
     pub largest: Sizes,
     pub(super) elements: &'a [Element],
     pub(super) products: &'a mut BTreeSet<ProductClass>,
+    pub(super) attention: &'a mut BTreeSet<AttentionClass>,
     pub(super) scratch: &'a mut dyn FnMut(Size) -> TensorId,
 }
 
@@ -189,6 +191,13 @@ impl Lowering<'_> {
             return Some(variant);
         }
         None
+    }
+
+    /// The kernels for attention over blocks of a size, forward or backward.
+    pub fn attention(&mut self, backward: bool, heads: Heads, block: u32) -> Kernels {
+        let class = AttentionClass::of(backward, heads, block, &self.largest);
+        self.attention.insert(class);
+        Kernels { abilities: self.abilities(), division: self.tuning.division(class) }
     }
 
     fn asked(&self, products: Products, sizes: [Size; 3], factors: &[TensorId]) -> Asked {

@@ -9,6 +9,7 @@ use super::planned::{Place, Planned, operations, texels, touched, writes};
 use super::recompute::recompute;
 use crate::error::{Advice, Error, Result};
 use crate::gpu::{Access, Buffer, Device, Texel, Texture};
+use crate::kernels::attention::AttentionClass;
 use crate::kernels::tune::{ProductClass, Tuning};
 use crate::kernels::{Command, Element, Size, Sizes, TensorId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +45,8 @@ pub struct Plan {
     pub copies: Vec<Vec<(TensorId, usize)>>,
     /// The matrix products in it.
     pub products: BTreeSet<ProductClass>,
+    /// The attention in it.
+    pub attention: BTreeSet<AttentionClass>,
     /// The tensors that come back to the host after a step.
     pub outputs: Vec<TensorId>,
     /// The largest batch that it has room for.
@@ -62,7 +65,7 @@ impl Plan {
         largest: Sizes,
         outputs: &[TensorId],
     ) -> Result<Self> {
-        let Lowered { mut tensors, commands, products, starts } =
+        let Lowered { mut tensors, commands, products, attention, starts } =
             lower(graph, &kernels.into(), largest)?;
         let (segments, backward) = segments(graph, &starts, commands.len());
         let commands = recompute(&mut tensors, commands, &segments, backward);
@@ -80,7 +83,17 @@ impl Plan {
         let textures = textures(&tensors, &commands, &largest);
         let copies = copies(&commands, &textures);
         let outputs = outputs.to_vec();
-        Ok(Self { tensors, commands, slots, textures, copies, products, outputs, largest })
+        Ok(Self {
+            tensors,
+            commands,
+            slots,
+            textures,
+            copies,
+            products,
+            attention,
+            outputs,
+            largest,
+        })
     }
 
     /// The tensor of that name.
@@ -190,6 +203,7 @@ struct Lowered {
     tensors: Vec<Planned>,
     commands: Vec<Named>,
     products: BTreeSet<ProductClass>,
+    attention: BTreeSet<AttentionClass>,
     /// Where each node's commands begin.
     starts: Vec<usize>,
 }
@@ -210,7 +224,7 @@ fn lower(graph: &Graph, tuning: &Tuning, largest: Sizes) -> Result<Lowered> {
     let mut tensors: Vec<Planned> = graph.tensors.iter().map(planned).collect();
     let elements: Vec<Element> = graph.tensors.iter().map(|tensor| tensor.element).collect();
     let mut commands = Vec::new();
-    let mut products = BTreeSet::new();
+    let (mut products, mut attention) = (BTreeSet::new(), BTreeSet::new());
     let mut starts = Vec::new();
     for node in &graph.nodes {
         let mut scratch = |elements: Size| {
@@ -228,6 +242,7 @@ fn lower(graph: &Graph, tuning: &Tuning, largest: Sizes) -> Result<Lowered> {
             largest,
             elements: &elements,
             products: &mut products,
+            attention: &mut attention,
             scratch: &mut scratch,
         };
         let lowered = (node.lower)(&mut lowering);
@@ -236,7 +251,7 @@ fn lower(graph: &Graph, tuning: &Tuning, largest: Sizes) -> Result<Lowered> {
             commands.push((node.op, as_stored(command, &tensors)?));
         }
     }
-    Ok(Lowered { tensors, commands, products, starts })
+    Ok(Lowered { tensors, commands, products, attention, starts })
 }
 
 /// A command whose kernel loads and stores what its tensors are made of.

@@ -3,39 +3,103 @@
 use super::heads::{AttentionKernels, Heads};
 use super::mask::Mask;
 use super::pointwise::Dropout;
-use super::{Command, Count, Grid, Launch, Shader, Size, Symbol, TensorId, Word, shader, texels};
+use super::{
+    Command, Count, Grid, Launch, Shader, Size, Sizes, Symbol, TensorId, Word, shader, texels,
+};
 use crate::gpu::{Abilities, Access};
 use crate::sparsity::Block;
+use serde::{Deserialize, Serialize};
+use std::fmt;
 
-/// How a card divides attention, in numbers of `shaders/shared/octets.wgsl` and `teams.wgsl`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Tiling {
+/// How octets divide attention on a card: what the tuner chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Division {
     /// Invocations that share a row.
-    lanes: u32,
+    pub lanes: u32,
     /// Rows that they have of their own.
-    rows: u32,
-    /// Rows of a team.
-    slice: u32,
-    /// Teams in a workgroup.
-    teams: u32,
+    pub rows: u32,
+    /// Rows that a team has in workgroup memory at a time.
+    pub tile: u32,
 }
 
-impl Tiling {
-    /// Invocations in a workgroup, where that many make whole teams.
-    const INVOCATIONS: u32 = 64;
-    /// Rows that a team has in workgroup memory at a time.
-    const TILE: u32 = 4;
-    /// Bytes that the tiles of a workgroup may take: half of what every WebGPU device has.
-    const BYTES: u32 = 8 << 10;
+impl fmt::Display for Division {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} lanes, {} rows, tiles of {}", self.lanes, self.rows, self.tile)
+    }
+}
 
-    /// With `tensors` rows in registers for each row of an octet: 2 in forward, 4 in backward.
-    fn new(heads: Heads, block: u32, tensors: u32) -> Self {
-        let quads = heads.dim.div_ceil(4);
+/// Attention that is taken to be alike: of one pass, of heads of one size, over sentences of about
+/// one length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AttentionClass {
+    /// Whether it is the gradient.
+    pub backward: bool,
+    /// Heads in a layer.
+    pub heads: Heads,
+    /// Rows of a block of the mask.
+    pub block: u32,
+    /// Tokens of the longest sentence, rounded up to a power of two.
+    pub longest: u32,
+}
+
+impl AttentionClass {
+    /// Attention in a plan for batches up to `largest`.
+    pub fn of(backward: bool, heads: Heads, block: u32, largest: &Sizes) -> Self {
+        Self { backward, heads, block, longest: largest.longest.next_power_of_two() }
+    }
+
+    /// Operations of forward and backward over so many sentences of its length, each pair visited.
+    pub fn operations(self, sentences: u32) -> u64 {
+        let pairs = u64::from(self.longest).pow(2) * u64::from(sentences);
+        (FORWARD + BACKWARD) * pairs * u64::from(self.heads.width())
+    }
+
+    /// Rows in registers for each row of an octet: queries and sums in forward; in backward two
+    /// tensors and their gradients.
+    fn tensors(self) -> u32 {
+        if self.backward { 4 } else { 2 }
+    }
+
+    /// What octets can do on such a device, and what is worth a try; nothing where other kernels
+    /// are taken.
+    pub fn candidates(self, abilities: Abilities) -> Vec<Division> {
+        let lanes: &[u32] = match self.heads.attention(abilities, self.block) {
+            // A subgroup may have eight invocations.
+            AttentionKernels::Octets => &[4, 8],
+            AttentionKernels::Plain => &[4, 8, 16],
+            AttentionKernels::Streaming | AttentionKernels::Rows => &[],
+        };
+        let quads = self.heads.dim.div_ceil(4);
+        let slice = Block::slice(self.block);
+        let mut candidates = Vec::new();
+        for (lanes, rows) in lanes.iter().flat_map(|lanes| [1, 2, 4].map(|rows| (*lanes, rows))) {
+            let parts = quads.div_ceil(lanes);
+            // Four vec4 of a row at most, 64 registers in all, and no lane without a part.
+            let held = parts * rows * self.tensors();
+            if parts > 4 || quads < lanes || held > 16 || rows * self.tensors() > slice.min(8) {
+                continue;
+            }
+            let tiles = [4, 8].into_iter().filter(|tile| *tile <= self.block);
+            let division = |tile| Division { lanes, rows, tile };
+            candidates.extend(tiles.map(division).filter(|it| it.bytes(self.heads) <= MAX_BYTES));
+        }
+        candidates
+    }
+
+    /// A good choice where nothing was measured.
+    pub fn default_for(self, abilities: Abilities) -> Division {
+        let quads = self.heads.dim.div_ceil(4);
         // Four vec4 of a row in an invocation at most, and two if eight lanes suffice for that.
         let lanes = match quads {
             0..=8 => 4,
             9..=32 => 8,
             _ => quads.div_ceil(4).next_power_of_two(),
+        };
+        // What octets exchange through workgroup memory takes room beside the tiles: with four
+        // rows an octet a SIMD of RDNA3 has room for 6 waves, with two for 10.
+        let tensors = match self.heads.attention(abilities, self.block) {
+            AttentionKernels::Plain => 4,
+            _ => self.tensors(),
         };
         // 64 registers, or a quarter more or less for heads between.
         let rows = match quads.div_ceil(lanes) {
@@ -43,21 +107,72 @@ impl Tiling {
             _ => 4 / tensors,
         };
         // Fewer of small slices: each has tiles of its own, and there is to be room for many waves.
+        let rows = rows.min(Block::slice(self.block) / tensors);
+        Division { lanes, rows, tile: 4 }
+    }
+}
+
+impl fmt::Display for AttentionClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { backward, heads, block, longest } = self;
+        let pass = if *backward { "attention gradient" } else { "attention" };
+        write!(f, "{pass} {}x{} of {longest} in {block}", heads.count, heads.dim)
+    }
+}
+
+/// Operations for each component of a pair: scores and values, a multiplication and an addition each.
+const FORWARD: u64 = 4;
+/// Scores and what the gradient makes of values, once for queries and once for keys and values, and
+/// a product for each of the three.
+const BACKWARD: u64 = 14;
+
+/// Which kernels compute attention.
+#[derive(Debug, Clone, Copy)]
+pub struct Kernels {
+    /// What the device can do.
+    pub abilities: Abilities,
+    /// What its octets do.
+    pub division: Division,
+}
+
+/// Invocations in a workgroup, where that many make whole teams.
+const INVOCATIONS: u32 = 64;
+/// Bytes that the tiles of a workgroup may take: half of what every WebGPU device has.
+const MAX_BYTES: u32 = 8 << 10;
+
+impl Division {
+    /// Bytes of a team's tiles.
+    fn bytes(self, heads: Heads) -> u32 {
+        2 * self.tile * heads.dim.div_ceil(4).next_multiple_of(self.lanes) * 16
+    }
+}
+
+/// A division of blocks of a size, in numbers of `shaders/shared/octets.wgsl` and `teams.wgsl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tiling {
+    division: Division,
+    /// Rows of a team.
+    slice: u32,
+    /// Teams in a workgroup.
+    teams: u32,
+}
+
+impl Tiling {
+    fn new(division: Division, heads: Heads, block: u32) -> Self {
         let slice = Block::slice(block);
-        let rows = rows.min(slice / tensors);
-        let team = slice / rows * lanes;
-        let bytes = 2 * Self::TILE * quads.next_multiple_of(lanes) * 16;
-        let teams = (Self::INVOCATIONS / team).min(Self::BYTES / bytes).max(1);
-        Self { lanes, rows, slice, teams }
+        let team = slice / division.rows * division.lanes;
+        let teams = (INVOCATIONS / team).min(MAX_BYTES / division.bytes(heads)).max(1);
+        Self { division, slice, teams }
     }
 
     fn fix(self, shader: Shader, heads: Heads, mask: &Mask) -> Shader {
+        let Division { lanes, rows, tile } = self.division;
         shader
-            .with("LANES", format!("{}u", self.lanes))
-            .with("PARTS", format!("{}u", heads.dim.div_ceil(4).div_ceil(self.lanes)))
-            .with("ROWS", format!("{}u", self.rows))
+            .with("LANES", format!("{lanes}u"))
+            .with("PARTS", format!("{}u", heads.dim.div_ceil(4).div_ceil(lanes)))
+            .with("ROWS", format!("{rows}u"))
             .with("SLICE", format!("{}u", self.slice))
-            .with("TILE", format!("{}u", Self::TILE))
+            .with("TILE", format!("{tile}u"))
             .with("TEAMS", format!("{}u", self.teams))
             // Blocks that choose what they visit have little in common.
             .with("TOGETHER", mask.chosen_visits().is_none())
@@ -118,7 +233,7 @@ pub(crate) fn shaders() -> [Shader; 4] {
 /// `out [tokens, heads · dim]` and `log_sum_exp [heads, tokens]` from `qkv [tokens, 3 · heads ·
 /// dim]`.
 pub fn forward(
-    abilities: Abilities,
+    Kernels { abilities, division }: Kernels,
     heads: Heads,
     dropout: Option<Dropout>,
     mask: &Mask,
@@ -137,17 +252,13 @@ pub fn forward(
         AttentionKernels::Streaming => (shader, Access::Texels, grid(heads)),
         AttentionKernels::Rows => (shader, Access::Read, grid(heads)),
         AttentionKernels::Octets | AttentionKernels::Plain => {
-            // What octets exchange through workgroup memory takes room beside the tiles: with four
-            // rows an octet a SIMD of RDNA3 has room for 6 waves, with two for 10.
-            let tensors = if kernels == AttentionKernels::Plain { 4 } else { 2 };
-            let tiling = Tiling::new(heads, mask.block, tensors);
+            let tiling = Tiling::new(division, heads, mask.block);
             let [x, y] = tiling.counts(heads, mask);
             (tiling.fix(shader, heads, mask), Access::Read, Grid::Plane(x, y))
         }
     };
     let shader = specialise(shader, heads, mask, dropout);
-    // Scores and values: a multiplication and an addition each.
-    let operations = operations(heads, mask, 4);
+    let operations = operations(heads, mask, FORWARD);
     Command::Launch(
         Launch::new(shader, parameters(heads, mask, dropout), grid)
             .bind(qkv, access)
@@ -177,7 +288,7 @@ pub struct Backward {
 
 /// The gradient of query, key and value. `scratch` makes room for a tensor.
 pub fn backward(
-    abilities: Abilities,
+    Kernels { abilities, division }: Kernels,
     heads: Heads,
     dropout: Option<Dropout>,
     mask: &Mask,
@@ -193,7 +304,7 @@ pub fn backward(
         AttentionKernels::Octets => shader!("attention_backward_octets"),
         AttentionKernels::Plain => shader!("attention_backward"),
     };
-    let tiling = Tiling::new(heads, mask.block, 4);
+    let tiling = Tiling::new(division, heads, mask.block);
     let shader = specialise(tiling.fix(shader, heads, mask), heads, mask, dropout);
     let [x, y] = tiling.counts(heads, mask);
     let launch = Launch::new(shader, parameters(heads, mask, dropout), Grid::Layers(x, y, 2))
@@ -205,7 +316,7 @@ pub fn backward(
         .read(mask.visits)
         .read(mask.bits.unwrap_or(mask.blocks))
         .write(tensors.dqkv)
-        .counting(operations(heads, mask, 14));
+        .counting(operations(heads, mask, BACKWARD));
     vec![Command::Launch(launch)]
 }
 
@@ -264,19 +375,40 @@ mod tests {
     /// Every WebGPU device grants 256 invocations and 16 KiB, of which exchange and masks take some.
     #[test]
     fn every_tiling_fits_every_device() {
-        for (quads, block, tensors) in (1..=64)
-            .flat_map(|quads| [4, 8, 16, 32].map(|block| (quads, block)))
-            .flat_map(|(quads, block)| [2, 4].map(|tensors| (quads, block, tensors)))
+        let classes = (1..=64).flat_map(|quads| [4, 8, 16, 32].map(|block| (quads, block)));
+        for (quads, block) in classes {
+            for (backward, abilities) in [false, true]
+                .into_iter()
+                .flat_map(|pass| [Abilities::GPU, Abilities::PLAIN_GPU].map(|it| (pass, it)))
+            {
+                let heads = Heads { count: 1, dim: 4 * quads };
+                let class = AttentionClass { backward, heads, block, longest: 64 };
+                let default = class.default_for(abilities);
+                let candidates = class.candidates(abilities);
+                for division in candidates.into_iter().chain([default]) {
+                    let tiling = Tiling::new(division, heads, block);
+                    let Tiling { division: Division { lanes, rows, tile }, slice, teams } = tiling;
+                    let of = format!("{class}: {tiling:?}");
+                    assert!(lanes * 4 * 4 >= heads.dim && lanes.is_power_of_two(), "{of}");
+                    assert!(lanes >= 4 && rows >= 1 && slice.is_multiple_of(rows), "{of}");
+                    assert!(rows <= if backward { 2 } else { 4 }, "{of}");
+                    assert!(slice / rows * lanes * teams <= 256, "{of}");
+                    assert!(tile.is_multiple_of(4) && block.is_multiple_of(tile), "{of}");
+                    assert!(teams * division.bytes(heads) <= MAX_BYTES, "{of}");
+                }
+            }
+        }
+        // A default is a candidate wherever somebody has a model.
+        for (dim, backward) in [32, 64, 128].into_iter().flat_map(|dim| [(dim, false), (dim, true)])
         {
-            let heads = Heads { count: 1, dim: 4 * quads };
-            let tiling = Tiling::new(heads, block, tensors);
-            let Tiling { lanes, rows, slice, teams } = tiling;
-            let of = format!("{heads:?}, block {block}: {tiling:?}");
-            assert!(lanes * 4 >= quads && lanes.is_power_of_two() && lanes >= 4, "{of}");
-            assert!(rows >= 1 && slice.is_multiple_of(rows) && rows <= 8 / tensors, "{of}");
-            assert!(slice / rows * lanes * teams <= 256, "{of}");
-            let bytes = 2 * teams * Tiling::TILE * quads.next_multiple_of(lanes) * 16;
-            assert!(bytes <= Tiling::BYTES, "{of}");
+            let class =
+                AttentionClass { backward, heads: Heads { count: 1, dim }, block: 16, longest: 64 };
+            for abilities in [Abilities::GPU, Abilities::PLAIN_GPU] {
+                let candidates = class.candidates(abilities);
+                assert!(candidates.len() > 1, "{class}: {candidates:?}");
+                assert!(candidates.contains(&class.default_for(abilities)), "{class}");
+            }
+            assert!(class.candidates(Abilities::CPU).is_empty());
         }
     }
 

@@ -4,7 +4,7 @@ use super::Shader;
 use crate::gpu::Abilities;
 
 /// The heads of an attention layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Heads {
     /// How many.
     pub count: u32,

@@ -1,5 +1,6 @@
 //! Which variant computes which product: measured on the adapter where it was, else a default.
 
+use super::attention::{AttentionClass, Division};
 use super::matmul::{Asked, Products, Transposition, Variant};
 use super::{Element, Size, Sizes};
 use crate::gpu::{Abilities, AdapterDescription};
@@ -60,6 +61,8 @@ pub struct Tuning {
     pub streaming: Variant,
     /// The variant that was fastest for a class, by the class's name.
     pub chosen: BTreeMap<String, Choice>,
+    /// Likewise how a class of attention is divided.
+    pub attention: BTreeMap<String, Choice<Division>>,
     /// What `crisp doctor` has found to compute something else than it should on this adapter:
     /// variants of products by their names, [`Tuning::SUBGROUPS`], [`Tuning::FLOAT16`] or
     /// [`Tuning::NORMED`].
@@ -68,9 +71,9 @@ pub struct Tuning {
 
 /// What was found best for a class.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Choice {
+pub struct Choice<V = Variant> {
     /// The fastest variant.
-    pub variant: Variant,
+    pub variant: V,
     /// Billions of floating-point operations per second that it reached.
     pub gflops: f64,
 }
@@ -82,6 +85,7 @@ impl From<Abilities> for Tuning {
             abilities,
             streaming: Variant::STREAMING,
             chosen: BTreeMap::new(),
+            attention: BTreeMap::new(),
             set_aside: BTreeSet::new(),
         }
     }
@@ -133,6 +137,14 @@ impl Tuning {
             .chain(candidates.iter().copied())
             .find(is_right)
             .unwrap_or(default)
+    }
+
+    /// How attention is divided.
+    pub fn division(&self, class: AttentionClass) -> Division {
+        let chosen = self.attention.get(&class.to_string()).map(|choice| choice.variant);
+        let candidates = class.candidates(self.abilities);
+        let is_candidate = |division: &Division| candidates.contains(division);
+        chosen.filter(is_candidate).unwrap_or_else(|| class.default_for(self.abilities))
     }
 
     /// The variant where nothing was measured.

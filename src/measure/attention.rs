@@ -1,12 +1,17 @@
-//! Attention alone, forward and backward, on random queries, keys and values: what benchmarks run.
+//! Attention alone, forward and backward, on random queries, keys and values: what benchmarks run,
+//! and what the tuner chooses by.
 
+use super::doctor::attention_error;
+use super::products::{RUNS, TOLERANCE, fastest};
 use crate::error::{Error, Result};
 use crate::gpu::Pending;
 use crate::graph::ops::{self, LayerRule};
 use crate::graph::{Graph, Program, Seed, Session, Step, Timing, gradients};
+use crate::kernels::attention::{AttentionClass, Division};
+use crate::kernels::tune::Choice;
 use crate::kernels::{Element, Heads, Scalars, Size, Sizes, Symbol, TensorId};
 use crate::random::SplitMix64;
-use crate::sparsity::{BlockMask, LayerRules};
+use crate::sparsity::{BlockMask, LayerRules, Policy};
 use std::time::Instant;
 
 /// Attention over the masks of the first of some rules, ready to run.
@@ -130,4 +135,57 @@ impl AttentionBench {
     pub fn bytes(&self) -> u64 {
         self.program.plan().own_bytes(1)
     }
+}
+
+/// The fastest way to divide attention of a class, over so many sentences of its length; nothing
+/// where the adapter's kernels leave no choice. `tried` hears of each: its seconds for forward and
+/// backward, the other of which is as the session's tuning has it, or why it is out.
+///
+/// # Errors
+/// Sizes that do not fit the device, or no candidate that works.
+pub fn tune_attention(
+    session: &mut Session,
+    class: AttentionClass,
+    sentences: u32,
+    mut tried: impl FnMut(Division, &Result<f64>),
+) -> Result<Option<Choice<Division>>> {
+    let candidates = class.candidates(session.tuning.abilities);
+    if candidates.is_empty() {
+        return Ok(None);
+    }
+    let before = session.tuning.attention.clone();
+    let best = fastest(candidates, |variant| {
+        let choice = Choice { variant, gflops: 0.0 };
+        session.tuning.attention.insert(class.to_string(), choice);
+        let seconds = seconds(session, class, sentences, variant);
+        session.tuning.attention.clone_from(&before);
+        tried(variant, &seconds);
+        seconds.ok()
+    });
+    let (seconds, variant) = best.ok_or_else(|| {
+        Error::device(format!("{class}: no kernel for attention works on this adapter"))
+    })?;
+    Ok(Some(Choice { variant, gflops: class.operations(sentences) as f64 / seconds / 1e9 }))
+}
+
+/// Seconds of forward and backward by the session's tuning, once a division has been checked.
+fn seconds(
+    session: &mut Session,
+    class: AttentionClass,
+    sentences: u32,
+    division: Division,
+) -> Result<f64> {
+    let error = attention_error(session, class, division)?;
+    if error.is_nan() || error > TOLERANCE {
+        return Err(Error::device(format!("{class}: {division}: an error of {error:.1e}")));
+    }
+    let rules = Policy::dense().for_layers(1)?;
+    let mut bench = AttentionBench::new(session, &rules, class.heads, class.longest, sentences)?;
+    let mut time = || -> Result<f64> {
+        let started = Instant::now();
+        bench.run(session)?.wait::<u32>(&session.device)?;
+        Ok(started.elapsed().as_secs_f64())
+    };
+    time()?;
+    (0..RUNS).try_fold(f64::INFINITY, |least, _| Ok(time()?.min(least)))
 }

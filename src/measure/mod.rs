@@ -7,6 +7,6 @@ mod products;
 pub mod reference;
 mod tuning_file;
 
-pub use attention::AttentionBench;
+pub use attention::{AttentionBench, tune_attention};
 pub use products::{ProductBench, tune};
 pub use tuning_file::{export_tuning, import_tuning, load_tuning, save_tuning};

@@ -12,11 +12,11 @@ use std::time::Instant;
 
 /// Submissions measured, after one that warms up; the fastest counts for the tuner, the median for
 /// a benchmark.
-const RUNS: usize = 5;
+pub(super) const RUNS: usize = 5;
 /// Elements of the result that are compared with sums in float64.
 const CHECKED: u64 = 64;
 /// Relative error allowed: that of the kernels' tests.
-const TOLERANCE: f64 = 1e-4;
+pub(super) const TOLERANCE: f64 = 1e-4;
 
 /// The factors of a product on the device, to measure variants with.
 pub struct ProductBench<'a> {
@@ -270,20 +270,14 @@ pub fn tune(
 ) -> Result<Choice> {
     let abilities = session.tuning.abilities;
     let [m, n, k] = class.sizes;
-    let mut best: Option<(f64, Variant)> = None;
     let mut bench = ProductBench::new(session, class)?;
-    for variant in Variant::candidates(abilities, class.into()) {
+    let best = fastest(Variant::candidates(abilities, class.into()), |variant| {
         let seconds = bench
             .seconds(variant, SECONDS_PER_RUN)
             .map(|times| times.into_iter().fold(f64::INFINITY, f64::min));
         tried(variant, &seconds);
-        if let Ok(seconds) = seconds
-            // Later candidates take more memory: a hair's breadth is not worth it.
-            && best.is_none_or(|(least, _)| seconds < 0.98 * least)
-        {
-            best = Some((seconds, variant));
-        }
-    }
+        seconds.ok()
+    });
     FACTORS.iter().for_each(|name| forget(session, name));
     let (seconds, variant) = best.ok_or_else(|| {
         Error::device(format!("{class}: no variant of the product works on this adapter"))
@@ -294,3 +288,20 @@ pub fn tune(
 
 /// Long enough that the cost of a submission vanishes, short enough for many candidates.
 const SECONDS_PER_RUN: f64 = 0.02;
+
+/// The fastest of some candidates, and its seconds, by a function that measures one.
+pub(super) fn fastest<V: Copy>(
+    candidates: Vec<V>,
+    mut seconds: impl FnMut(V) -> Option<f64>,
+) -> Option<(f64, V)> {
+    let mut best: Option<(f64, V)> = None;
+    for candidate in candidates {
+        if let Some(seconds) = seconds(candidate)
+            // Later candidates take more memory: a hair's breadth is not worth it.
+            && best.is_none_or(|(least, _)| seconds < 0.98 * least)
+        {
+            best = Some((seconds, candidate));
+        }
+    }
+    best
+}

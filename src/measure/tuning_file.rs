@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::AdapterDescription;
+use crate::kernels::attention::Division;
 use crate::kernels::tune::{Choice, Tuning};
 use crate::kernels::{attention, matmul, normed};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,7 @@ struct Store {
 #[serde(default)]
 struct Known {
     products: BTreeMap<String, Choice>,
+    attention: BTreeMap<String, Choice<Division>>,
     set_aside: BTreeSet<String>,
 }
 
@@ -59,9 +61,9 @@ fn key(adapter: &AdapterDescription) -> String {
 
 /// What was found of an adapter before, with this driver and these shaders.
 pub fn load_tuning(path: &Path, adapter: &AdapterDescription) -> Tuning {
-    let Known { products, set_aside } =
+    let Known { products, attention, set_aside } =
         Store::read(path).adapters.remove(&key(adapter)).unwrap_or_default();
-    let mut tuning = Tuning { chosen: products, ..Tuning::from(adapter) };
+    let mut tuning = Tuning { chosen: products, attention, ..Tuning::from(adapter) };
     set_aside.into_iter().for_each(|what| tuning.set_aside(what));
     tuning
 }
@@ -72,8 +74,8 @@ pub fn load_tuning(path: &Path, adapter: &AdapterDescription) -> Tuning {
 /// What the operating system refuses.
 pub fn save_tuning(tuning: &Tuning, path: &Path, adapter: &AdapterDescription) -> Result<()> {
     let mut store = Store::read(path);
-    let (products, set_aside) = (tuning.chosen.clone(), tuning.set_aside.clone());
-    store.adapters.insert(key(adapter), Known { products, set_aside });
+    let Tuning { chosen, attention, set_aside, .. } = tuning.clone();
+    store.adapters.insert(key(adapter), Known { products: chosen, attention, set_aside });
     store.write(path)
 }
 

@@ -4,6 +4,7 @@ use super::Settings;
 use crate::engine::{AttentionPairs, Evaluation};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::kernels::attention::Division;
 use crate::kernels::tune::Choice;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -35,6 +36,9 @@ pub struct RunRecord {
     pub shaders: String,
     /// The variants of products that differ from the defaults.
     pub tuning: BTreeMap<String, Choice>,
+    /// Likewise of attention.
+    #[serde(default)]
+    pub attention: BTreeMap<String, Choice<Division>>,
     /// Why a run of a study ended without a result.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub diverged: Option<String>,

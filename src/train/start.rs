@@ -33,6 +33,7 @@ pub fn record(job: &Job, session: &Session) -> Result<RunRecord> {
         adapter: json(serde_json::to_value(&session.device.adapter))?,
         shaders: session.tuning.abilities.name().into(),
         tuning: session.tuning.chosen.clone(),
+        attention: session.tuning.attention.clone(),
         diverged: None,
         result: None,
     })

@@ -166,9 +166,10 @@ impl<'a> Run<'a> {
         let Job { model, validation, settings, mut output, start, .. } = job;
         if let Some(begun) = begun {
             output = output.hold()?.into();
-            // Other variants of products add up in another order.
+            // Other variants of products and attention add up in another order.
             session.tuning.chosen = begun.tuning.clone();
-            record.tuning = begun.tuning;
+            session.tuning.attention = begun.attention.clone();
+            (record.tuning, record.attention) = (begun.tuning, begun.attention);
         }
         // What is saved keeps its own dropout.
         let config = model.config.with_dropout(settings.dropout, settings.attention_dropout);

@@ -166,6 +166,7 @@ fn barriers_are_counted_as_wgpu_records_them() {
         slots: vec![16; 2],
         textures: Vec::new(),
         products: BTreeSet::new(),
+        attention: BTreeSet::new(),
         outputs,
         largest: Sizes::default(),
     };

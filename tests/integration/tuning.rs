@@ -2,10 +2,11 @@
 
 use crisp::gpu::{Abilities, AdapterDescription, Device};
 use crisp::graph::Session;
+use crisp::kernels::attention::{AttentionClass, Division};
 use crisp::kernels::matmul::{Products, Transposition, Variant};
 use crisp::kernels::tune::{Choice, ProductClass, Tuning};
-use crisp::kernels::{Element, Size, Sizes, Symbol};
-use crisp::measure::{load_tuning, save_tuning, tune};
+use crisp::kernels::{Element, Heads, Size, Sizes, Symbol};
+use crisp::measure::{load_tuning, save_tuning, tune, tune_attention};
 
 fn session() -> Session {
     Session::new(Device::open(None).unwrap_or_else(|why| panic!("{why}")))
@@ -43,6 +44,56 @@ fn the_tuner_finds_a_variant_that_works_and_tries_them_all() {
     }
 }
 
+/// Every candidate is held against float64, forward and backward, before it is measured.
+#[test]
+fn the_tuner_tries_every_division_of_attention() {
+    let mut session = session();
+    for (target, dim, backward) in [
+        (Abilities::GPU, 64, false),
+        (Abilities::GPU, 64, true),
+        (Abilities::GPU, 128, false),
+        (Abilities::PLAIN_GPU, 64, true),
+    ] {
+        let heads = Heads { count: 2, dim };
+        let class = AttentionClass { backward, heads, block: 16, longest: 32 };
+        session.tuning = target.into();
+        let mut tried = Vec::new();
+        let before = (session.tuning.clone(), session.device.allocated_bytes());
+        let choice = tune_attention(&mut session, class, 3, |division, seconds| {
+            assert!(seconds.as_ref().is_ok_and(|seconds| *seconds > 0.0), "{class} {division}");
+            tried.push(division);
+        });
+        let choice = choice.unwrap().expect("a choice");
+        assert_eq!(tried, class.candidates(target));
+        assert!(tried.contains(&choice.variant) && choice.gflops > 0.0, "{choice:?}");
+        assert_eq!((session.tuning.clone(), session.device.allocated_bytes()), before);
+        session.tuning = Abilities::CPU.into();
+        assert!(tune_attention(&mut session, class, 3, |_, _| ()).unwrap().is_none());
+    }
+}
+
+#[test]
+fn a_division_counts_for_its_class_and_only_where_it_can() {
+    let heads = Heads { count: 12, dim: 64 };
+    let class = AttentionClass { backward: true, heads, block: 16, longest: 64 };
+    let default = class.default_for(Abilities::GPU);
+    let other = class.candidates(Abilities::GPU).into_iter().find(|it| *it != default).unwrap();
+    let mut tuning = Tuning::from(Abilities::GPU);
+    tuning.attention.insert(class.to_string(), Choice { variant: other, gflops: 1.0 });
+    let largest = |longest| Sizes { longest, ..Sizes::default() };
+    let taken = |tuning: &Tuning, longest, backward| {
+        tuning.division(AttentionClass::of(backward, heads, 16, &largest(longest)))
+    };
+    assert_eq!([33, 64].map(|longest| taken(&tuning, longest, true)), [other; 2]);
+    assert_eq!([32, 65].map(|longest| taken(&tuning, longest, true)), [default; 2]);
+    assert_ne!(taken(&tuning, 64, false), other);
+    for (lanes, rows, tile) in [(0, 2, 4), (8, 0, 4), (8, 2, 0), (8, 4, 4), (16, 2, 4), (8, 2, 5)] {
+        let variant = Division { lanes, rows, tile };
+        tuning.attention.insert(class.to_string(), Choice { variant, gflops: 1e6 });
+        assert_eq!(taken(&tuning, 64, true), default, "{variant}");
+    }
+}
+
 #[test]
 fn choices_are_kept_by_adapter_and_a_damaged_store_is_as_good_as_none() {
     let directory = tempfile::tempdir().unwrap();
@@ -57,6 +108,10 @@ fn choices_are_kept_by_adapter_and_a_damaged_store_is_as_good_as_none() {
         factors: Element::F32,
     };
     tuning.chosen.insert(class.to_string(), choice());
+    let heads = Heads { count: 12, dim: 64 };
+    let class = AttentionClass { backward: false, heads, block: 16, longest: 64 };
+    let variant = Division { lanes: 8, rows: 2, tile: 8 };
+    tuning.attention.insert(class.to_string(), Choice { variant, gflops: 2.5 });
     save_tuning(&tuning, &path, &adapter).unwrap();
     let nothing = load_tuning(&path, &other);
     assert!(nothing.chosen.is_empty());

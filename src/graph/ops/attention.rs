@@ -35,17 +35,16 @@ pub fn attention(
     let out = graph.activation("context", [tokens, width]);
     let log_sum_exp = graph.value("log-sum-exp", per_row);
     graph.node(ATTENTION[0], &[out, log_sum_exp], move |lowering| {
-        vec![kernels::forward(lowering.abilities(), heads, dropout, &mask, qkv, out, log_sum_exp)]
+        let by = lowering.attention(false, heads, mask.block);
+        vec![kernels::forward(by, heads, dropout, &mask, qkv, out, log_sum_exp)]
     });
     graph.gradient(move |graph, dout| {
         let Some(dout) = dout[0] else { return Ok(vec![]) };
         let dqkv = graph.like("d qkv", qkv);
         graph.node(ATTENTION[1], &[dqkv], move |lowering| {
             let tensors = Backward { qkv, out, log_sum_exp, dout, dqkv };
-            let abilities = lowering.abilities();
-            kernels::backward(abilities, heads, dropout, &mask, tensors, |size| {
-                lowering.scratch(size)
-            })
+            let by = lowering.attention(true, heads, mask.block);
+            kernels::backward(by, heads, dropout, &mask, tensors, |size| lowering.scratch(size))
         });
         Ok(vec![(qkv, dqkv)])
     });

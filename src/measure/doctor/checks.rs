@@ -5,6 +5,7 @@ use super::trial::{Packed, Random, Trial, error, error_of, rounded, wide};
 use crate::error::Result;
 use crate::graph::ops::{self, Affine, RowUpdates, Updated};
 use crate::graph::{Pass, Precision, Role, Seed, Session, gradients};
+use crate::kernels::attention::{AttentionClass, Division};
 use crate::kernels::matmul::{Activation, Products, Transposition, Variant};
 use crate::kernels::optimizer::AdamW;
 use crate::kernels::pointwise::Dropout;
@@ -348,6 +349,24 @@ fn norm(
     let found = trial.gradients(y, &dy)?;
     let outputs = [y, found[&x], found[&affine.weight], found[&affine.bias]];
     Ok(largest(&trial.run(session, tuning, &outputs)?, &want))
+}
+
+/// The largest error of attention of a class of heads that is divided like this, forward and
+/// backward.
+///
+/// # Errors
+/// It does not compile, or does not run.
+pub(in crate::measure) fn attention_error(
+    session: &mut Session,
+    class: AttentionClass,
+    division: Division,
+) -> Result<f64> {
+    let mut tuning = session.tuning.clone();
+    // Sentences of other lengths are checked than are measured.
+    let longest = LENGTHS.iter().max().map_or(0, |longest| longest.next_power_of_two() as u32);
+    let checked = AttentionClass { longest, ..class }.to_string();
+    tuning.attention.insert(checked, Choice { variant: division, gflops: 0.0 });
+    attend(session, &tuning, class.heads, "dense", true, Precision::F32)
 }
 
 fn attend(

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::gpu::AdapterDescription;
 use crate::graph::Session;
 use crate::kernels::tune::Tuning;
+pub(super) use checks::attention_error;
 pub use probe::Subgroups;
 use serde::Serialize;
 use std::time::Instant;
