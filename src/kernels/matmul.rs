@@ -231,6 +231,9 @@ const DEFAULTS: [(Variant, u64); 4] =
     [(BLOCKED[0], 256), (BLOCKED[3], 96), (BLOCKED[7], 96), (BLOCKED[8], 0)];
 
 impl Variant {
+    /// The blocked variant for results of middle size.
+    pub const MIDDLE: Self = blocked([64, 64], [8, 8], 4);
+
     /// The streaming variant that does well on every driver tried.
     pub const STREAMING: Self = Self::Streaming { rows: 16, quads: 2 };
 

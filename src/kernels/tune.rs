@@ -59,6 +59,8 @@ pub struct Tuning {
     pub abilities: Abilities,
     /// The streaming variant for products of which nothing was measured.
     pub streaming: Variant,
+    /// The blocked variant for results of middle size of which nothing was measured.
+    pub middle: Variant,
     /// The variant that was fastest for a class, by the class's name.
     pub chosen: BTreeMap<String, Choice>,
     /// Likewise how a class of attention is divided.
@@ -84,6 +86,7 @@ impl From<Abilities> for Tuning {
         Self {
             abilities,
             streaming: Variant::STREAMING,
+            middle: Variant::MIDDLE,
             chosen: BTreeMap::new(),
             attention: BTreeMap::new(),
             set_aside: BTreeSet::new(),
@@ -99,6 +102,12 @@ impl From<&AdapterDescription> for Tuning {
         // it takes twelve times as long (docs/rejected.md).
         if adapter.driver_version.starts_with("Mesa 22.") {
             tuning.streaming = Variant::Streaming { rows: 16, quads: 3 };
+        }
+        // The registers of an Apple core are enough for 384 to 448 invocations with 64 sums each
+        // (docs/cards.md): one workgroup of four slices, which waits at its own barriers, or three of
+        // two.
+        if adapter.name.starts_with("Apple") {
+            tuning.middle = Variant::Blocked { tile: [64, 64], thread: [8, 8], slices: 2 };
         }
         tuning
     }
@@ -151,6 +160,7 @@ impl Tuning {
     pub fn default(&self, asked: Asked, largest: &Sizes) -> Variant {
         match Variant::default_for(self.abilities, asked, largest) {
             Variant::STREAMING => self.streaming,
+            Variant::MIDDLE => self.middle,
             other => other,
         }
     }

@@ -143,6 +143,28 @@ fn a_variant_that_is_no_candidate_is_not_taken() {
     }
 }
 
+/// What compilers say of an adapter's registers decides where nothing was measured.
+#[test]
+fn apple_cores_have_room_for_small_workgroups() {
+    let adapter = session().device.adapter;
+    let named = |name: &str| {
+        let name = name.into();
+        let adapter = AdapterDescription { name, software: false, ..adapter.clone() };
+        let sizes = [576u32, 3072, 768].map(Size::from);
+        let products = [Products::One(Transposition::Nt), Products::Gradients];
+        products.map(|products| {
+            let asked = (products, sizes).into();
+            let default = Tuning::from(&adapter).default(asked, &Sizes::default());
+            let candidates = Variant::candidates(Abilities::GPU, asked);
+            assert!(candidates.contains(&default), "{default}");
+            default.to_string()
+        })
+    };
+    let of = |slices: u32| [0; 2].map(|_| format!("matmul_blocked 64x64/8x8 in {slices} slices"));
+    assert_eq!(named("Apple M2"), of(2));
+    assert_eq!(named("NVIDIA GeForce RTX 4090"), of(4));
+}
+
 #[test]
 fn a_choice_counts_for_batches_of_its_class_only() {
     let mut tuning = Tuning::from(Abilities::CPU);
