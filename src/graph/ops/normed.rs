@@ -49,7 +49,8 @@ pub fn normed(graph: &mut Graph, a: TensorId, normed: Normed) -> Result<[TensorI
     let [of_z, of_x, of_y] = [first, norm, second]
         .map(|affine| graph.name(affine.weight).trim_end_matches(".weight").to_owned());
     let shape = [rows, width];
-    let z = graph.activation(&of_z, shape);
+    // In float32 in any precision: what the LayerNorm makes of its rounding no sum averages out.
+    let z = graph.value(&of_z, shape);
     let entries = Size::from(kernels::statistics(columns));
     let statistics = graph.value(&format!("{of_z} (statistics)"), [rows, entries]);
     let x = graph.activation(&of_x, shape);

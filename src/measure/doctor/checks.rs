@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::graph::ops::{self, Affine, RowUpdates, Updated};
 use crate::graph::{Pass, Precision, Role, Seed, Session, gradients};
 use crate::kernels::attention::{AttentionClass, Division};
-use crate::kernels::matmul::{Activation, Products, Transposition, Variant};
+use crate::kernels::matmul::{Activation, Asked, Products, Transposition, Variant};
 use crate::kernels::optimizer::AdamW;
 use crate::kernels::pointwise::Dropout;
 use crate::kernels::tune::{Choice, ProductClass, Tuning};
@@ -169,6 +169,15 @@ pub fn mixed(tuning: &Tuning) -> Vec<Check> {
             Box::new(move |session, tuning| norm(session, tuning, [37, columns], Precision::Mixed)),
         );
     }
+    for variant in variants_within(tuning) {
+        add(
+            NORM_WITHIN,
+            format!("of {variant}"),
+            Box::new(move |session, tuning| {
+                norm_within(session, tuning, variant, Precision::Mixed)
+            }),
+        );
+    }
     for (heads, policy, dropout) in [
         (Heads { count: 3, dim: 32 }, "dense", true),
         (Heads { count: 2, dim: 64 }, "topk:0.7", true),
@@ -231,26 +240,35 @@ const PROJECTION: Products = Products::One(Transposition::Nt);
 
 /// A LayerNorm within the projections around it, by every variant that can.
 fn norms_within(tuning: &Tuning) -> Vec<Check> {
-    let candidates =
-        Variant::candidates(tuning.abilities, (PROJECTION, [4u32; 3].map(Size::from)).into());
-    let blocked = candidates.into_iter().filter(|it| matches!(it, Variant::Blocked { .. }));
     let check = |variant: Variant| {
-        let name = "LayerNorm within projections";
-        Check::new(name, format!("of {variant}"), PRODUCT, move |session, tuning| {
-            norm_within(session, tuning, variant)
+        Check::new(NORM_WITHIN, format!("of {variant}"), PRODUCT, move |session, tuning| {
+            norm_within(session, tuning, variant, Precision::F32)
         })
         .instead_of(Tuning::NORMED)
     };
-    blocked.map(check).collect()
+    variants_within(tuning).map(check).collect()
 }
 
-fn norm_within(session: &mut Session, tuning: &Tuning, variant: Variant) -> Result<f64> {
+const NORM_WITHIN: &str = "LayerNorm within projections";
+
+fn variants_within(tuning: &Tuning) -> impl Iterator<Item = Variant> {
+    let asked = (PROJECTION, [4u32; 3].map(Size::from)).into();
+    let candidates = Variant::candidates(tuning.abilities, asked);
+    candidates.into_iter().filter(|variant| matches!(variant, Variant::Blocked { .. }))
+}
+
+fn norm_within(
+    session: &mut Session,
+    tuning: &Tuning,
+    variant: Variant,
+    precision: Precision,
+) -> Result<f64> {
     let [rows, inputs, columns, out] = [141, 36, 68, 132];
     let (epsilon, activation) = (1e-6, Activation::Gelu);
     let mut random = Random::new(10);
-    let [a, residual] = [inputs, columns].map(|width| random.outliers(rows * width, 30.0));
+    let [a, residual] = [inputs, columns].map(|width| rounded(random.outliers(rows * width, 30.0)));
     let mut affine =
-        |count: usize, width: usize| [count, width].map(|it| random.outliers(it, 30.0));
+        |count: usize, width: usize| [count, width].map(|it| rounded(random.outliers(it, 30.0)));
     let first = affine(columns * inputs, columns);
     let norm = affine(columns, columns);
     let second = affine(out * columns, out);
@@ -264,15 +282,15 @@ fn norm_within(session: &mut Session, tuning: &Tuning, variant: Variant) -> Resu
     let of_second = reference::linear::Linear { rows, inputs: columns, out, activation };
     let y = of_second.forward(&x, &second64[0], &second64[1]);
 
-    let mut trial = Trial::new(Sizes { tokens: rows as u32, ..Sizes::default() });
+    let sizes = Sizes { tokens: rows as u32, ..Sizes::default() };
+    let mut trial = Trial::within(sizes, precision);
+    let shapes = [[columns, inputs], [out, columns]].map(|shape| shape.map(|size| size as u64));
+    let of_first = trial.weight(session, "checked first weight", &shapes[0], &first[0])?;
+    let of_second = trial.weight(session, "checked second weight", &shapes[1], &second[0])?;
     let [inputs, columns, out] = [inputs, columns, out].map(|size| Size::from(size as u64));
-    let a = trial.floats([Symbol::Tokens.into(), inputs], &a);
-    let residual = trial.floats([Symbol::Tokens.into(), columns], &residual);
-    let weights = [
-        trial.floats([columns, inputs], &first[0]),
-        trial.floats([columns], &norm[0]),
-        trial.floats([out, columns], &second[0]),
-    ];
+    let a = trial.between([Symbol::Tokens.into(), inputs], &a);
+    let residual = trial.between([Symbol::Tokens.into(), columns], &residual);
+    let weights = [of_first, trial.floats([columns], &norm[0]), of_second];
     let biases = [(columns, &first[1]), (columns, &norm[1]), (out, &second[1])]
         .map(|(width, values)| trial.floats([width], values));
     let [first, norm, second] =
@@ -282,7 +300,8 @@ fn norm_within(session: &mut Session, tuning: &Tuning, variant: Variant) -> Resu
     let mut tuning = tuning.clone();
     for [n, k] in [[columns, inputs], [out, columns]] {
         let sizes = [Symbol::Tokens.into(), n, k];
-        let class = ProductClass::of((PROJECTION, sizes).into(), &trial.sizes).to_string();
+        let asked = Asked { factors: precision.between_kernels(), ..(PROJECTION, sizes).into() };
+        let class = ProductClass::of(asked, &trial.sizes).to_string();
         tuning.chosen.insert(class, Choice { variant, gflops: 0.0 });
     }
     Ok(largest(&trial.run(session, &tuning, &results)?, &[x, y]))
