@@ -87,37 +87,61 @@ fn encoder(
         epsilon,
         dropout,
     )?;
+    let affine_of = |layer: usize, name: &str| {
+        weights.affine(&format!("distilbert.transformer.layer.{layer}.{name}"))
+    };
     let mut attention = Vec::new();
+    // In inference a layer makes query, key and value of the next one.
+    let mut made = None;
     for (layer, rule) in rules.of_layer.iter().enumerate() {
         if recompute {
             graph.boundary();
         }
-        let affine =
-            |name: &str| weights.affine(&format!("distilbert.transformer.layer.{layer}.{name}"));
+        let affine = |name: &str| affine_of(layer, name);
         let none = Activation::None;
-        let qkv = ops::linear(graph, x, affine("attention.qkv_lin")?, none, pass)?;
+        let qkv = match made.take() {
+            Some(qkv) => qkv,
+            None => ops::linear(graph, x, affine("attention.qkv_lin")?, none, pass)?,
+        };
         let rule_of_layer =
             LayerRule { rule: &rules.rules[*rule], block: rules.block, layer: layer as u32 };
         let mask = ops::mask(graph, rule_of_layer, heads, qkv, inputs.masks[*rule])?;
         attention.push(Attention { qkv, mask });
         let dropout = sites.dropout(encoder.attention_dropout);
         let context = ops::attention(graph, heads, dropout, mask, qkv)?;
-        let [first, norm, second] =
-            [affine("attention.out_lin")?, affine("sa_layer_norm")?, affine("ffn.lin1")?];
+        let [out, inner, outer] =
+            [affine("attention.out_lin")?, affine("ffn.lin1")?, affine("ffn.lin2")?];
+        let [norm, last_norm] = [affine("sa_layer_norm")?, affine("output_layer_norm")?];
         let activation = encoder.activation;
-        let inner;
-        if pass.is_training() {
-            let attended = ops::linear(graph, context, first, none, pass)?;
-            x = ops::layer_norm(graph, attended, Some(x), norm, epsilon)?;
-            inner = ops::linear(graph, x, second, activation, pass)?;
-        } else {
-            let between = ops::Normed { first, residual: x, norm, epsilon, second, activation };
-            [x, inner] = ops::normed(graph, context, between)?;
-        }
-        let outer = ops::linear(graph, inner, affine("ffn.lin2")?, none, pass)?;
         let dropped = sites.dropout(encoder.dropout).map(|dropout| (dropout, places));
-        let norm = affine("output_layer_norm")?;
-        x = ops::dropout_layer_norm(graph, dropped, outer, Some(x), norm, epsilon)?;
+
+        if pass.is_training() {
+            let attended = ops::linear(graph, context, out, none, pass)?;
+            x = ops::layer_norm(graph, attended, Some(x), norm, epsilon)?;
+            let inside = ops::linear(graph, x, inner, activation, pass)?;
+            let after = ops::linear(graph, inside, outer, none, pass)?;
+            x = ops::dropout_layer_norm(graph, dropped, after, Some(x), last_norm, epsilon)?;
+            continue;
+        }
+        let between = |first, residual, norm, second, activation| ops::Normed {
+            first,
+            residual,
+            norm,
+            epsilon,
+            second,
+            activation,
+        };
+        let inside;
+        [x, inside] = ops::normed(graph, context, between(out, x, norm, inner, activation))?;
+        if layer + 1 < rules.of_layer.len() {
+            let next = affine_of(layer + 1, "attention.qkv_lin")?;
+            let qkv;
+            [x, qkv] = ops::normed(graph, inside, between(outer, x, last_norm, next, none))?;
+            made = Some(qkv);
+        } else {
+            let after = ops::linear(graph, inside, outer, none, pass)?;
+            x = ops::layer_norm(graph, after, Some(x), last_norm, epsilon)?;
+        }
     }
     if recompute {
         graph.boundary();
