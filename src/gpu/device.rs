@@ -1,6 +1,7 @@
 //! The device and its queue, and the errors that come back from them.
 
 use super::adapter::{self, AdapterDescription};
+use super::cut::Pieces;
 use super::memory::Memory;
 use super::pace::Pace;
 use crate::error::{Advice, Error, Result};
@@ -22,6 +23,7 @@ pub struct Device {
     pub max_binding_bytes: u64,
     /// How much it is given to do at a time.
     pub pace: Pace,
+    pub(super) pieces: Pieces,
     pub(super) memory: Arc<Memory>,
     /// What the driver has compiled before, and the file it is kept in; where the back end has such
     /// a cache, and the system a place for it.
@@ -84,6 +86,7 @@ impl Device {
             adapter: description,
             max_binding_bytes: limits.max_storage_buffer_binding_size,
             pace: Pace::default(),
+            pieces: Pieces::default(),
             memory: Arc::default(),
             failure,
         })

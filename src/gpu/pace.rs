@@ -1,62 +1,122 @@
 //! How much a device is given to do at a time. A watchdog resets a card that computes for seconds
 //! without a pause, and a desktop that shares it stands still meanwhile. So a submission is closed
-//! after what the device does in a twentieth of a second, by its own measured speed: the first
-//! ones are small and waited for, each twice the one before, until one took long enough to tell.
+//! after what the device does in a twentieth of a second, and a dispatch that takes longer by itself
+//! is cut. Both go by measured time: each kernel is timed by itself when it is new, when it gets
+//! more to do than it ever had, and in each piece of a dispatch that is cut.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
-/// Seconds that a submission is meant to take. Kernels differ in speed by some factor, and nothing
-/// may come near [`Pace::LIMIT`].
+/// Seconds that a submission is meant to take. How long a piece takes is foreseen from the one
+/// before, and nothing may come near [`Pace::LIMIT`].
 const WANTED: f64 = 0.05;
-/// Work of the first submission: well below a millisecond on a card, a hundredth of a second on a
-/// processor.
-const FIRST: u64 = 500_000_000;
+/// Work that every device does in time: well below a millisecond on a card, a hundredth of a second
+/// on a processor.
+const FIRST: u64 = 200_000_000;
+/// A kernel that was never timed is taken to be this much slower than the fastest.
+const SLOWER: f64 = 8.0;
+/// How much more than was ever timed a kernel is given at once.
+const STRIDE: u64 = 4;
 
 /// What is known of a device's speed. Work is counted in floating-point operations.
 #[derive(Debug)]
 pub struct Pace(Mutex<State>);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct State {
-    /// Work of a submission.
-    allowed: u64,
-    /// Whether submissions are still timed.
-    measuring: bool,
+    /// Work a second of the fastest kernel.
+    fastest: f64,
+    /// What nothing may exceed, whatever is measured.
+    most: u64,
+}
+
+/// What is known of one kernel's speed.
+#[derive(Debug, Default)]
+pub struct KernelPace(Mutex<Known>);
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Known {
+    /// It has run before: drivers compile some of a kernel when it first runs.
+    has_run: bool,
+    /// Work a second, once it has been timed.
+    speed: Option<f64>,
+    /// The work that was timed.
+    work: u64,
+}
+
+impl Known {
+    /// Seconds that so much work takes.
+    fn seconds(&self, work: u64, fastest: f64) -> f64 {
+        let guess = (FIRST as f64 / WANTED).max(fastest / SLOWER);
+        work as f64 / self.speed.unwrap_or(guess)
+    }
+}
+
+fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+    state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl KernelPace {
+    /// Its next run is to be taken for its first.
+    pub(super) fn runs_anew(&self) {
+        lock(&self.0).has_run = false;
+    }
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self(Mutex::new(State { allowed: FIRST, measuring: true }))
+        Self(Mutex::new(State { fastest: 0.0, most: u64::MAX }))
     }
 }
 
 impl Pace {
-    /// Seconds that no submission is to take.
+    /// Seconds that no dispatch and no submission is to take.
     pub const LIMIT: f64 = 0.2;
 
-    fn state(&self) -> State {
-        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    /// Gives no dispatch more work than this, so that every larger one is cut: for looking whether
+    /// that changes anything.
+    pub fn at_most(&self, work: u64) {
+        lock(&self.0).most = work;
     }
 
-    /// Work after which a submission is closed.
-    pub fn allowed(&self) -> u64 {
-        self.state().allowed
+    /// The part of a submission that so much work of a kernel fills, as far as is known.
+    pub fn share(&self, kernel: &KernelPace, work: u64) -> f64 {
+        let known = *lock(&kernel.0);
+        known.seconds(work, lock(&self.0).fastest) / WANTED
     }
 
-    /// Whether the next submission is to be waited for and [noted](Pace::note).
-    pub fn is_measuring(&self) -> bool {
-        self.state().measuring
+    /// Most work of a kernel that is to be dispatched at once.
+    pub fn allowed(&self, kernel: &KernelPace) -> u64 {
+        let known = *lock(&kernel.0);
+        let state = lock(&self.0);
+        let in_time = (WANTED / known.seconds(1, state.fastest)) as u64;
+        let foreseen = match known.speed {
+            Some(_) => in_time.min(known.work.saturating_mul(STRIDE).max(FIRST)),
+            None => in_time,
+        };
+        foreseen.clamp(1, state.most)
     }
 
-    /// Notes that so much work took so many seconds.
-    pub fn note(&self, work: u64, seconds: f64) {
-        let mut state = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    /// Whether so much work of a kernel is to be submitted by itself, and [noted](Pace::note).
+    pub fn is_news(&self, kernel: &KernelPace, work: u64) -> bool {
+        let known = *lock(&kernel.0);
+        let told = known.seconds(known.work, 0.0) > WANTED / 2.0;
+        known.speed.is_none() || (work > known.work.saturating_mul(2) && !told)
+    }
+
+    /// Notes that so much work of a kernel took so many seconds.
+    pub fn note(&self, kernel: &KernelPace, work: u64, seconds: f64) {
+        let mut known = lock(&kernel.0);
+        if !std::mem::replace(&mut known.has_run, true) || work == 0 {
+            return;
+        }
+        tracing::trace!("{work} operations in {seconds} s");
         // A submission has a cost of its own, which small ones must not be taken to be slow for.
-        if seconds < WANTED / 2.0 {
-            state.allowed = state.allowed.max(work.saturating_mul(2));
-        } else {
-            state.allowed = ((work as f64 * WANTED / seconds) as u64).max(1);
-            state.measuring = false;
+        if seconds > WANTED / 2.0 || work >= known.work {
+            let speed = work as f64 / seconds.max(1e-9);
+            known.speed = Some(speed);
+            known.work = work.min((speed * WANTED) as u64);
+            let mut state = lock(&self.0);
+            state.fastest = state.fastest.max(speed);
         }
     }
 }
@@ -65,29 +125,79 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// A device of this speed, given as much as the pace allows.
-    fn settled(operations_per_second: f64, overhead: f64) -> (u64, f64) {
+    /// Kernels of these speeds, of which a step has a dispatch each of so much work: what the
+    /// pieces of ten steps take, at most, and how many there are in the last step.
+    fn steps(speeds: &[f64], work: u64, overhead: f64) -> (f64, usize) {
         let pace = Pace::default();
-        let mut longest: f64 = 0.0;
-        for _ in 0..64 {
-            let work = pace.allowed();
-            let seconds = overhead + work as f64 / operations_per_second;
-            longest = longest.max(seconds);
-            if pace.is_measuring() {
-                pace.note(work, seconds);
+        let kernels: Vec<(f64, KernelPace)> =
+            speeds.iter().map(|speed| (*speed, KernelPace::default())).collect();
+        let (mut longest, mut pieces): (f64, usize) = (0.0, 0);
+        for _ in 0..10 {
+            pieces = 0;
+            for (speed, kernel) in &kernels {
+                let mut left = work;
+                while left > 0 {
+                    let piece = left.min(pace.allowed(kernel));
+                    let seconds = overhead + piece as f64 / speed;
+                    longest = longest.max(seconds);
+                    if piece < work || pace.is_news(kernel, piece) {
+                        pace.note(kernel, piece, seconds);
+                    }
+                    left -= piece;
+                    pieces += 1;
+                }
             }
         }
-        assert!(!pace.is_measuring());
-        (pace.allowed(), longest)
+        (longest, pieces)
     }
 
     #[test]
-    fn submissions_grow_to_what_the_device_does_in_time() {
-        for speed in [2e10, 1e11, 1e12, 2e13, 1e15] {
-            let (work, longest) = settled(speed, 1e-4);
-            let seconds = work as f64 / speed;
-            assert!((0.04..0.06).contains(&seconds), "{speed}: {seconds} s a submission");
-            assert!(longest < Pace::LIMIT / 2.0, "{speed}: {longest} s on the way there");
+    fn dispatches_are_cut_to_what_the_device_does_in_time() {
+        for speed in [1e10, 1e11, 1e12, 2e13, 1e15] {
+            // Kernels that are slower than their operations tell, the slow ones first and last.
+            let speeds = [speed, speed / 5.0, speed / 2.0];
+            for speeds in [speeds, [speeds[1], speeds[2], speeds[0]]] {
+                let work = (speed * 3.0) as u64;
+                let (longest, pieces) = steps(&speeds, work, 1e-4);
+                assert!(longest < Pace::LIMIT, "{speed}: {longest} s");
+                // 3, 15 and 6 s in twentieths.
+                assert!((480..=500).contains(&pieces), "{speed}: {pieces} pieces");
+            }
         }
+    }
+
+    #[test]
+    fn what_is_short_is_never_cut() {
+        for speed in [1e11, 1e13, 1e15] {
+            let (_, pieces) = steps(&[speed; 3], (speed * 0.04) as u64, 1e-4);
+            assert_eq!(pieces, 3, "{speed}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_was_held_up_once_recovers() {
+        let (pace, kernel) = (Pace::default(), KernelPace::default());
+        for seconds in [0.01, 0.01, 3.0] {
+            pace.note(&kernel, FIRST, seconds);
+        }
+        assert!(pace.allowed(&kernel) < FIRST / 50);
+        for _ in 0..10 {
+            let work = pace.allowed(&kernel);
+            pace.note(&kernel, work, 1e-4 + work as f64 / 1e11);
+        }
+        assert!(pace.allowed(&kernel) > 4_000_000_000);
+    }
+
+    /// Drivers compile at the first run, which says nothing of the kernel's speed.
+    #[test]
+    fn the_first_run_is_not_counted() {
+        let (pace, kernel) = (Pace::default(), KernelPace::default());
+        pace.note(&kernel, FIRST, 2.0);
+        assert_eq!(pace.allowed(&kernel), FIRST);
+        assert!(pace.is_news(&kernel, 1));
+        pace.note(&kernel, FIRST, 0.01);
+        assert!(!pace.is_news(&kernel, FIRST));
+        assert!(pace.is_news(&kernel, 3 * FIRST));
+        assert!((pace.share(&kernel, FIRST) - 0.2).abs() < 1e-6);
     }
 }

@@ -1,8 +1,9 @@
 //! Compiled kernels and the buffers bound to them.
 
-use super::{Buffer, Device, Texel, Texture};
+use super::{Buffer, Device, KernelPace, Texel, Texture, cut};
 use crate::error::Result;
 use crate::parallel;
+use std::sync::OnceLock;
 
 /// How a kernel uses a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,6 +44,13 @@ pub enum Resource<'a> {
 pub struct Pipeline {
     pub(super) raw: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
+    name: String,
+    /// The text that computes some of the workgroups, if a dispatch can be cut.
+    text_in_pieces: Option<String>,
+    /// That text, compiled when a dispatch was first cut.
+    pub(super) in_pieces: OnceLock<wgpu::ComputePipeline>,
+    /// How fast it is.
+    pub pace: KernelPace,
 }
 
 /// The buffers of one dispatch.
@@ -54,6 +62,60 @@ impl Device {
     /// # Errors
     /// What the compiler or the driver says, with the kernel's name.
     pub fn pipeline(&self, name: &str, source: &str, accesses: &[Access]) -> Result<Pipeline> {
+        let mut entries = vec![layout_entry(0, buffer_layout(wgpu::BufferBindingType::Uniform))];
+        for (index, access) in accesses.iter().enumerate() {
+            let storage = |read_only| buffer_layout(wgpu::BufferBindingType::Storage { read_only });
+            let ty = match access.texel() {
+                Some(texel) => wgpu::BindingType::StorageTexture {
+                    access: wgpu::StorageTextureAccess::ReadOnly,
+                    format: texel.format(),
+                    view_dimension: wgpu::TextureViewDimension::D2,
+                },
+                None => storage(*access == Access::Read),
+            };
+            entries.push(layout_entry(index as u32 + 1, ty));
+        }
+        let doing = format!("describing the buffers of the kernel {name}");
+        let layout = self.scoped(&doing, || {
+            self.raw.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some(name),
+                entries: &entries,
+            })
+        })?;
+        Ok(Pipeline {
+            raw: self.compile(name, source, &[Some(&layout)])?,
+            layout,
+            name: name.into(),
+            text_in_pieces: cut::in_pieces(source),
+            in_pieces: OnceLock::new(),
+            pace: KernelPace::default(),
+        })
+    }
+
+    /// Compiles what computes pieces of a kernel's dispatches, where there is such a text and it
+    /// was not compiled before; says whether there is.
+    ///
+    /// # Errors
+    /// As [`Device::pipeline`].
+    pub fn prepare_pieces(&self, pipeline: &Pipeline) -> Result<bool> {
+        if let (Some(text), None) = (&pipeline.text_in_pieces, pipeline.in_pieces.get()) {
+            let name = format!("{} in pieces", pipeline.name);
+            let layouts = [Some(&pipeline.layout), Some(&self.told().layout)];
+            let compiled = self.compile(&name, text, &layouts)?;
+            // Another thread may have been faster, with the same.
+            let _ = pipeline.in_pieces.set(compiled);
+            // The driver compiles the rest of it when it first runs.
+            pipeline.pace.runs_anew();
+        }
+        Ok(pipeline.text_in_pieces.is_some())
+    }
+
+    fn compile(
+        &self,
+        name: &str,
+        source: &str,
+        layouts: &[Option<&wgpu::BindGroupLayout>],
+    ) -> Result<wgpu::ComputePipeline> {
         self.scoped(&format!("compiling the kernel {name}"), || {
             // WGSL wants the line, and naga does not know it yet.
             let source = source.replacen("enable subgroups;", "", 1);
@@ -74,32 +136,13 @@ impl Device {
                     )
                 }
             };
-            let mut entries =
-                vec![layout_entry(0, buffer_layout(wgpu::BufferBindingType::Uniform))];
-            for (index, access) in accesses.iter().enumerate() {
-                let storage =
-                    |read_only| buffer_layout(wgpu::BufferBindingType::Storage { read_only });
-                let ty = match access.texel() {
-                    Some(texel) => wgpu::BindingType::StorageTexture {
-                        access: wgpu::StorageTextureAccess::ReadOnly,
-                        format: texel.format(),
-                        view_dimension: wgpu::TextureViewDimension::D2,
-                    },
-                    None => storage(*access == Access::Read),
-                };
-                entries.push(layout_entry(index as u32 + 1, ty));
-            }
-            let layout = self.raw.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-                label: Some(name),
-                entries: &entries,
-            });
             let pipeline_layout =
                 self.raw.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                     label: Some(name),
-                    bind_group_layouts: &[Some(&layout)],
+                    bind_group_layouts: layouts,
                     immediate_size: 0,
                 });
-            let raw = self.raw.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            self.raw.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(name),
                 layout: Some(&pipeline_layout),
                 module: &module,
@@ -110,8 +153,7 @@ impl Device {
                     ..Default::default()
                 },
                 cache: self.pipelines.as_ref().map(|(cache, _)| cache),
-            });
-            Pipeline { raw, layout }
+            })
         })
     }
 
@@ -165,10 +207,10 @@ impl Device {
     pub const PARAMETER_STRIDE: u64 = 256;
 }
 
-fn buffer_layout(ty: wgpu::BufferBindingType) -> wgpu::BindingType {
+pub(super) fn buffer_layout(ty: wgpu::BufferBindingType) -> wgpu::BindingType {
     wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None }
 }
 
-fn layout_entry(binding: u32, ty: wgpu::BindingType) -> wgpu::BindGroupLayoutEntry {
+pub(super) fn layout_entry(binding: u32, ty: wgpu::BindingType) -> wgpu::BindGroupLayoutEntry {
     wgpu::BindGroupLayoutEntry { binding, visibility: wgpu::ShaderStages::COMPUTE, ty, count: None }
 }

@@ -10,6 +10,20 @@ pub struct Timestamps {
     resolved: Buffer,
 }
 
+/// What is timed of a pass.
+#[derive(Clone, Copy)]
+pub struct Timed<'a> {
+    /// Where the times go.
+    pub timestamps: &'a Timestamps,
+    /// The number among them. Several passes may have the same: what is timed then is from the
+    /// begin of one to the end of another.
+    pub pass: usize,
+    /// Whether its begin is that of what is timed.
+    pub begins: bool,
+    /// Whether its end is.
+    pub ends: bool,
+}
+
 /// Passes in one set: WebGPU allows 4,096 queries.
 const PASSES_PER_SET: usize = 2048;
 
@@ -67,14 +81,14 @@ impl Device {
     }
 }
 
-impl Timestamps {
+impl<'a> Timed<'a> {
     /// What a pass must be described with to be timed.
-    pub(super) fn of(&self, pass: usize) -> wgpu::ComputePassTimestampWrites<'_> {
-        let within = (pass % PASSES_PER_SET) as u32 * 2;
-        wgpu::ComputePassTimestampWrites {
-            query_set: &self.sets[pass / PASSES_PER_SET],
-            beginning_of_pass_write_index: Some(within),
-            end_of_pass_write_index: Some(within + 1),
-        }
+    pub(super) fn writes(self) -> Option<wgpu::ComputePassTimestampWrites<'a>> {
+        let within = (self.pass % PASSES_PER_SET) as u32 * 2;
+        (self.begins || self.ends).then(|| wgpu::ComputePassTimestampWrites {
+            query_set: &self.timestamps.sets[self.pass / PASSES_PER_SET],
+            beginning_of_pass_write_index: self.begins.then_some(within),
+            end_of_pass_write_index: self.ends.then_some(within + 1),
+        })
     }
 }

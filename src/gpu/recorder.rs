@@ -1,7 +1,7 @@
 //! Commands recorded for the device, and what comes back from them.
 
 use super::device::Submission;
-use super::{BindGroup, Buffer, Device, Pipeline, Readback, Reserved, Texture, Timestamps};
+use super::{BindGroup, Buffer, Device, Piece, Pipeline, Readback, Reserved, Texture, Timed};
 use crate::error::Result;
 
 /// Commands that are being recorded, in the order in which the device will run them.
@@ -11,7 +11,7 @@ pub struct Recorder<'a> {
 }
 
 /// Dispatches that follow each other without anything between them.
-pub struct Pass<'a>(wgpu::ComputePass<'a>);
+pub struct Pass<'a>(wgpu::ComputePass<'a>, &'a Device);
 
 /// Values on their way back from a submission.
 pub struct Pending {
@@ -41,12 +41,13 @@ impl Recorder<'_> {
         texture.copy_from(&mut self.encoder, buffer, bytes);
     }
 
-    /// Begins a pass, timed by the device if a number among the timestamps is given.
-    pub fn pass(&mut self, timed: Option<(&Timestamps, usize)>) -> Pass<'_> {
-        Pass(self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+    /// Begins a pass, timed by the device as is said.
+    pub fn pass(&mut self, timed: Option<Timed<'_>>) -> Pass<'_> {
+        let pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
             label: None,
-            timestamp_writes: timed.map(|(timestamps, pass)| timestamps.of(pass)),
-        }))
+            timestamp_writes: timed.and_then(Timed::writes),
+        });
+        Pass(pass, self.device)
     }
 
     /// Hands what has been recorded to the device, and goes on recording.
@@ -86,6 +87,18 @@ impl Pass<'_> {
         self.0.set_pipeline(&pipeline.raw);
         self.0.set_bind_group(0, &buffers.0, &[]);
         self.0.dispatch_workgroups(x, y, z);
+    }
+
+    /// Records some of the workgroups of a dispatch, those that the device has been
+    /// [told](Device::tell); says whether the kernel has been prepared for that.
+    pub fn dispatch_piece(&mut self, of: &Pipeline, buffers: &BindGroup, piece: &Piece) -> bool {
+        let Some(pipeline) = of.in_pieces.get() else { return false };
+        let [x, y, z] = piece.count;
+        self.0.set_pipeline(pipeline);
+        self.0.set_bind_group(0, &buffers.0, &[]);
+        self.0.set_bind_group(1, &self.1.told().group, &[]);
+        self.0.dispatch_workgroups(x, y, z);
+        true
     }
 }
 

@@ -6,8 +6,8 @@ use super::planned::{Place, operations};
 use super::{Graph, Plan, Session};
 use crate::error::{Advice, Error, Result};
 use crate::gpu::{
-    BindGroup, Buffer, Device, Pass, Pending, Pipeline, Recorder, Reserved, Resource, Texture,
-    Timestamps,
+    BindGroup, Buffer, Device, KernelPace, Pending, Piece, Pipeline, Recorder, Reserved, Resource,
+    Texture, Timed, Timestamps,
 };
 use crate::kernels::{Command, Grid, Scalars, Sizes, TensorId};
 use crate::timing::Timing;
@@ -31,6 +31,28 @@ pub struct Program {
     /// Where each input begins in them, in words.
     places: HashMap<TensorId, usize>,
     reserved: Reserved,
+    /// How fast buffers are filled with zeros.
+    clearing: KernelPace,
+}
+
+/// What a command has to do at a step.
+struct Task<'a> {
+    /// In floating-point operations, or what takes as long.
+    work: u64,
+    /// The part of a submission that it fills.
+    share: f64,
+    /// It is to be submitted by itself and timed: little is known of its speed, or it is too much
+    /// for one submission.
+    apart: bool,
+    /// Unless it fills a buffer with zeros.
+    launch: Option<Dispatch<'a>>,
+}
+
+#[derive(Clone, Copy)]
+struct Dispatch<'a> {
+    pipeline: &'a Pipeline,
+    buffers: &'a BindGroup,
+    grid: [u32; 3],
 }
 
 /// What the host writes at each step, in one piece: each write costs the device a stop.
@@ -132,7 +154,8 @@ impl Program {
         let (words, inputs) = (Given::new(words), inputs.map(Given::new));
         let places = plan.inputs().0.into_iter().map(|(id, offset)| (id, offset as usize / 4));
         let places = places.collect();
-        Ok(Self { plan, buffers, textures, prepared, words, inputs, places, reserved })
+        let clearing = KernelPace::default();
+        Ok(Self { plan, buffers, textures, prepared, words, inputs, places, reserved, clearing })
     }
 
     /// The plan that runs.
@@ -248,62 +271,135 @@ impl Program {
         timestamps: Option<&Timestamps>,
     ) -> Result<Recorder<'d>> {
         let mut recorder = device.recorder();
-        let (mut next, mut passes, mut spent) = (0, 0, 0);
-        let work = |index: usize| {
-            let command = &self.plan.commands[index].1;
-            operations(command, sizes) + OPERATIONS_PER_BYTE * self.plan.moved_bytes(command, sizes)
-        };
+        // Of a submission so much is filled.
+        let (mut next, mut passes, mut filled) = (0, 0, 0.0);
         while next < self.prepared.len() {
-            if spent > 0 && spent + work(next) > device.pace.allowed() {
-                submit_in_time(device, &mut recorder, spent)?;
-                spent = 0;
-            }
-            if let Bound::Clear(buffer) = &self.prepared[next] {
-                recorder.clear(buffer);
-                spent += work(next);
-                next += 1;
-                continue;
+            let task = self.task(device, next, sizes)?;
+            if filled > 0.0 && (task.apart || filled + task.share > 1.0) {
+                recorder.flush();
+                filled = 0.0;
             }
             // Copies stand between passes, so a launch that needs some begins a new one.
             for (tensor, texture) in &self.plan.copies[next] {
                 let bytes = self.plan.planned(*tensor).bytes(sizes);
                 recorder.copy_to_texture(&self.buffers[tensor], bytes, &self.textures[*texture]);
             }
+            let timed = timestamps.map(|timestamps| Timed {
+                timestamps,
+                pass: passes,
+                begins: true,
+                ends: true,
+            });
+            if task.apart {
+                // What is timed is timed alone.
+                recorder.flush();
+                device.wait(None)?;
+                self.run_apart(device, &mut recorder, next, &task, timed)?;
+                passes += usize::from(task.launch.is_some());
+                next += 1;
+                continue;
+            }
+            if let Bound::Clear(buffer) = &self.prepared[next] {
+                recorder.clear(buffer);
+                filled += task.share;
+                next += 1;
+                continue;
+            }
             let first = next;
-            let mut pass = recorder.pass(timestamps.map(|timestamps| (timestamps, passes)));
+            let mut pass = recorder.pass(timed);
             passes += 1;
             while next < self.prepared.len() {
+                let task = self.task(device, next, sizes)?;
                 let apart = timestamps.is_some()
                     || !self.plan.copies[next].is_empty()
-                    || spent + work(next) > device.pace.allowed();
-                if (next > first && apart) || !self.dispatch(&mut pass, next, sizes)? {
+                    || task.apart
+                    || filled + task.share > 1.0;
+                let Some(launch) = task.launch else { break };
+                if next > first && apart {
                     break;
                 }
-                spent += work(next);
+                if !launch.grid.contains(&0) {
+                    pass.dispatch(launch.pipeline, launch.buffers, launch.grid);
+                }
+                filled += task.share;
                 next += 1;
             }
         }
         Ok(recorder)
     }
 
-    /// Records the dispatch of a launch; says whether the command is one.
-    fn dispatch(&self, pass: &mut Pass<'_>, index: usize, sizes: &Sizes) -> Result<bool> {
-        let Bound::Launch { pipeline, buffers, grid } = &self.prepared[index] else {
-            return Ok(false);
+    /// What a command has to do at a batch of these sizes.
+    fn task(&self, device: &Device, index: usize, sizes: &Sizes) -> Result<Task<'_>> {
+        let (op, command) = &self.plan.commands[index];
+        let work = operations(command, sizes)
+            + OPERATIONS_PER_BYTE * self.plan.moved_bytes(command, sizes);
+        let (pace, launch) = match &self.prepared[index] {
+            Bound::Clear(_) => (&self.clearing, None),
+            Bound::Launch { pipeline, buffers, grid } => {
+                let workgroups = grid.at(sizes);
+                if workgroups.iter().any(|count| *count > u64::from(Grid::LIMIT)) {
+                    return Err(Error::device(format!(
+                        "{op}: {workgroups:?} workgroups, and a dimension holds {}",
+                        Grid::LIMIT
+                    ))
+                    .advice(Advice::SmallerBatch));
+                }
+                let grid = workgroups.map(|count| count as u32);
+                (&pipeline.pace, Some(Dispatch { pipeline, buffers, grid }))
+            }
         };
-        let workgroups = grid.at(sizes);
-        if workgroups.iter().any(|count| *count > u64::from(Grid::LIMIT)) {
-            return Err(Error::device(format!(
-                "{}: {workgroups:?} workgroups, and a dimension holds {}",
-                self.plan.commands[index].0,
-                Grid::LIMIT
-            ))
-            .advice(Advice::SmallerBatch));
+        let does = work > 0 && launch.is_none_or(|launch| !launch.grid.contains(&0));
+        let is_long = work > device.pace.allowed(pace);
+        let apart = does && (is_long || device.pace.is_news(pace, work));
+        Ok(Task { work, share: device.pace.share(pace, work), apart, launch })
+    }
+
+    /// Runs a command in submissions of its own, each waited for and timed: one, or as many as are
+    /// needed for none to take too long.
+    fn run_apart(
+        &self,
+        device: &Device,
+        recorder: &mut Recorder<'_>,
+        index: usize,
+        task: &Task<'_>,
+        timed: Option<Timed<'_>>,
+    ) -> Result<()> {
+        let submit = |recorder: &mut Recorder<'_>, pace: &KernelPace, work: u64| {
+            let start = Instant::now();
+            let submission = recorder.flush();
+            device.wait(Some(submission))?;
+            device.pace.note(pace, work, start.elapsed().as_secs_f64());
+            Ok(())
+        };
+        let Some(Dispatch { pipeline, buffers, grid }) = task.launch else {
+            if let Bound::Clear(buffer) = &self.prepared[index] {
+                recorder.clear(buffer);
+            }
+            return submit(recorder, &self.clearing, task.work);
+        };
+        let all: u64 = grid.iter().map(|count| u64::from(*count)).product();
+        // Workgroups are taken to have equal shares of the work.
+        let work = |groups: u64| (task.work as f64 * groups as f64 / all as f64) as u64;
+        let most = || {
+            let allowed = device.pace.allowed(&pipeline.pace) as f64;
+            (allowed / task.work.max(1) as f64 * all as f64) as u64
+        };
+        if most() >= all || all == 1 || !device.prepare_pieces(pipeline)? {
+            recorder.pass(timed).dispatch(pipeline, buffers, grid);
+            return submit(recorder, &pipeline.pace, task.work);
         }
-        if !workgroups.contains(&0) {
-            pass.dispatch(pipeline, buffers, workgroups.map(|count| count as u32));
+        let mut done = 0;
+        while done < all {
+            let piece = Piece::next(grid, done, most());
+            let before = done;
+            done += piece.workgroups();
+            let timed =
+                timed.map(|timed| Timed { begins: before == 0, ends: done == all, ..timed });
+            device.tell(grid, &piece);
+            recorder.pass(timed).dispatch_piece(pipeline, buffers, &piece);
+            submit(recorder, &pipeline.pace, work(piece.workgroups()))?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Submits what was recorded, and the copies by which the outputs come back.
@@ -322,22 +418,6 @@ impl Program {
         device.check("running a step")?;
         Ok(pending)
     }
-}
-
-/// Hands over what has been recorded; as long as little is known of the device's speed, waits for
-/// it and looks how long it took.
-fn submit_in_time(device: &Device, recorder: &mut Recorder<'_>, work: u64) -> Result<()> {
-    let measuring = device.pace.is_measuring();
-    if measuring {
-        device.wait(None)?;
-    }
-    let start = Instant::now();
-    let submission = recorder.flush();
-    if measuring {
-        device.wait(Some(submission))?;
-        device.pace.note(work, start.elapsed().as_secs_f64());
-    }
-    Ok(())
 }
 
 /// The buffer of every tensor that has a place.

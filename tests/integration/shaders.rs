@@ -5,7 +5,7 @@
 //! `tests/chrome/check.mjs` asks it (`make shaders-in-chrome`).
 
 use crate::support::binary::{crisp, fails, small};
-use crisp::gpu::Access;
+use crisp::gpu::{Access, in_pieces};
 use crisp::kernels::{Launch, Scalar, Shader, Word};
 use crisp::train::Shaders;
 use naga::back::{hlsl, msl, spv};
@@ -222,6 +222,22 @@ fn launches_bind_what_their_shaders_declare() {
         check_parameters(&module, &text.launch).unwrap_or_else(|why| panic!("{name}: {why}"));
         check_bindings(&module, &text.launch).unwrap_or_else(|why| panic!("{name}: {why}"));
     }
+}
+
+/// A dispatch that takes long is cut (`gpu/cut.rs`): by texts that hold the same rules. Those of one
+/// workgroup cannot be.
+#[test]
+fn every_text_computes_pieces_too() {
+    let mut whole = BTreeSet::new();
+    for (name, text) in variants() {
+        match in_pieces(text) {
+            Some(pieces) => check(&name, &pieces).unwrap_or_else(|why| panic!("in pieces: {why}")),
+            None => _ = whole.insert(text.lines().next().unwrap_or_default()),
+        }
+    }
+    let text = |name: &&str| KERNELS[*name].text.lines().next().unwrap_or_default();
+    let one = ["cross_entropy_forward", "optimizer_norm_total", "probe_subgroups"];
+    assert_eq!(whole, one.iter().map(text).collect());
 }
 
 /// A number within a structure.

@@ -253,6 +253,34 @@ fn memory_room_and_repetition_change_no_bit() {
     }
 }
 
+/// However a dispatch is cut, each workgroup computes the same.
+#[test]
+fn dispatches_in_pieces_change_no_bit() {
+    let mut session = session();
+    for policy in POLICIES {
+        let settings = settings(policy);
+        let packed = Packed::new(&[1, 7, 33, 16], &settings.policy, 40, &mut Random(86));
+        let step = transformer::step(&settings, true).unwrap();
+        let outputs = wanted(&step);
+        for target in TARGETS.into_iter().chain([Abilities::PLAIN_GPU]) {
+            let run = |session: &mut Session, most: u64| {
+                session.device.pace.at_most(most);
+                let plan = Plan::new(&step.graph, target, packed.sizes, &outputs).unwrap();
+                run(session, &step, &packed, plan, &outputs)
+            };
+            let whole = run(&mut session, u64::MAX);
+            assert!(is_finite(&whole), "{policy} {target:?}");
+            // The second: one workgroup at a time.
+            for most in [100_000, 1] {
+                let pieces = run(&mut session, most);
+                for (index, (got, want)) in pieces.iter().zip(&whole).enumerate() {
+                    assert!(got == want, "{policy} {target:?}: result {index} differs");
+                }
+            }
+        }
+    }
+}
+
 /// A larger batch whose numbers are all NaN leaves them behind in every buffer. The next, smaller
 /// batch must read none of them, and write nothing behind its own end.
 #[test]
