@@ -107,6 +107,7 @@ pub fn all(tuning: &Tuning) -> Vec<Check> {
     checks.push(Check::new("dropout", "68 columns", 0.0, dropout));
     checks.push(Check::new("gradient norm and AdamW", "four tensors", POINTWISE, adamw));
     checks.push(Check::new("AdamW by rows", "the same bits", 0.0, rows_late));
+    checks.push(Check::new("dispatches in pieces", "the same bits", 0.0, pieces));
     checks
 }
 
@@ -565,6 +566,39 @@ fn dropout(session: &mut Session, tuning: &Tuning) -> Result<f64> {
     };
     let wrong = got.iter().enumerate().filter(|element| !is_right(*element)).count();
     Ok(wrong as f64 / x.len() as f64)
+}
+
+/// The share of elements that are other bits where a layer's dispatches are cut into pieces.
+fn pieces(session: &mut Session, tuning: &Tuning) -> Result<f64> {
+    let heads = Heads { count: 2, dim: 64 };
+    let mut random = Random::new(9);
+    let packed = Packed::new(&LENGTHS, "topk:0.6", 10, &mut random)?;
+    let (tokens, width) = (packed.batch.tokens(), heads.width() as usize);
+    let x = random.outliers(tokens * width, 8.0);
+    let weight = random.outliers(3 * width * width, 1.0);
+    let bias = random.outliers(3 * width, 1.0);
+    let dout = random.outliers(tokens * width, 30.0);
+    let mut trial = Trial::new(packed.sizes);
+    let [columns, outputs] = [heads.width(), 3 * heads.width()].map(Size::from);
+    let x = trial.floats([Symbol::Tokens.into(), columns], &x);
+    let weight = trial.floats([outputs, columns], &weight);
+    let bias = trial.floats([outputs], &bias);
+    let inputs = trial.mask(&packed);
+    let pass = Pass::Training { recompute: false };
+    let affine = Affine { weight, bias };
+    let qkv = ops::linear(&mut trial.graph, x, affine, Activation::None, pass)?;
+    let mask = ops::mask(&mut trial.graph, packed.rule(), heads, qkv, inputs)?;
+    let out = ops::attention(&mut trial.graph, heads, None, mask, qkv)?;
+    let found = trial.gradients(out, &dout)?;
+    let outputs = [out, found[&x], found[&weight], found[&bias]];
+    let whole = trial.run(session, tuning, &outputs)?;
+    session.device.pace.at_most(100_000);
+    let pieces = trial.run(session, tuning, &outputs);
+    session.device.pace.at_most(u64::MAX);
+    let pieces = pieces?;
+    let pairs = || whole.iter().flatten().zip(pieces.iter().flatten());
+    let wrong = pairs().filter(|(whole, piece)| whole != piece).count();
+    Ok(wrong as f64 / pairs().count() as f64)
 }
 
 const ADAMW: AdamW = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.1 };
