@@ -2,7 +2,7 @@
 #
 #   make train ARGS="--sparsity topk:0.8"     make test ARGS="shaders::"
 
-.PHONY: train test lint deny driver has-driver cards shaders-in-chrome
+.PHONY: train test lint deny driver has-driver cards second-driver shaders-in-chrome
 
 train: has-driver
 	@cargo run --release -- train $(ARGS)
@@ -34,6 +34,17 @@ driver:
 cards:
 	@scripts/cards.sh fetch
 	@cargo run --release --quiet --example cards -- page $(ARGS)
+	@$(MAKE) --no-print-directory second-driver
+
+# SwiftShader, a software driver of another make than Mesa's: whether every kernel computes what it
+# should there, and whether training runs.
+second-driver: swiftshader = CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="scripts/cards.sh run swiftshader"
+second-driver:
+	@scripts/cards.sh fetch
+	@directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && export CRISP_CACHE="$$directory" && \
+	$(swiftshader) cargo run --release --quiet -- doctor && \
+	$(swiftshader) cargo run --release --quiet -- train --model quickstart --output "$$directory/run" \
+		--batch-size 8 --max-steps 5 --max-eval-samples 20
 
 # Every shader in every shape that is known, through the compiler that Chrome ships.
 shaders-in-chrome: tests/chrome/node_modules/.package-lock.json

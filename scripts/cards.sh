@@ -9,8 +9,9 @@
 #   scripts/cards.sh news                      those that are not the ones docs/cards.md was made with
 #
 # A card is SUITE/NAME, such as sid/navi31. What a program computes on it means nothing; registers,
-# limits, features and the commands that it records are the real driver's. sid/lavapipe is no card: it
-# computes, with matrices of 8 by 8 in half precision that older versions have not.
+# limits, features and the commands that it records are the real driver's. Two are no cards, and compute:
+# sid/lavapipe, with matrices of 8 by 8 in half precision that older versions have not, and swiftshader,
+# the software driver that chromium brings: another compiler, subgroups of 4.
 #
 # Nothing is installed: packages are unpacked into $CRISP_CARDS, by default ~/.cache/crisp/cards.
 # They come from the Debian mirror among apt's sources, or from $CRISP_DEBIAN_MIRROR.
@@ -21,9 +22,11 @@ known=$here/tests/cards/packages.txt
 cache=${CRISP_CARDS:-${XDG_CACHE_HOME:-$HOME/.cache}/crisp/cards}
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 # sid has the newest drivers and moves on; backports of a stable release hardly change.
-suites=(sid backports)
+suites=(sid backports swiftshader)
 # What compiles; its dependencies follow from it.
 compilers=(mesa-vulkan-drivers mesa-drm-shim)
+# SwiftShader needs nothing else of chromium.
+swiftshader=(chromium-common libvulkan1 libc6 libgcc-s1)
 amd=(navi21 navi31 gfx1201 vega10)
 nvidia=(tu104 ga102 ad102 gh100 gb202)
 
@@ -35,6 +38,7 @@ fail() {
 cards() {
     printf 'sid/%s\n' "${amd[@]}" "${nvidia[@]}" m1 adreno lavapipe
     printf 'backports/%s\n' navi21 navi31 vega10
+    echo swiftshader
 }
 
 # The URL of the Debian mirror that this system's apt uses.
@@ -53,6 +57,7 @@ sources() {
     local from="deb [arch=amd64 signed-by=$keyring] $url"
     case $1 in
     sid) echo "$from sid main" ;;
+    swiftshader) echo "$from bookworm main" ;;
     backports) printf '%s\n' "$from bookworm main" "$from bookworm-backports main" ;;
     esac
 }
@@ -69,16 +74,20 @@ apt_get() {
 
 # Unpacks the drivers of a suite, unless these very packages lie there already.
 fetch_suite() {
-    local suite=$1 state=$cache/apt/$1 target=$cache/$1 chosen=() wanted deb driver
+    local suite=$1 state=$cache/apt/$1 target=$cache/$1 get=() wanted deb driver
     mkdir -p "$state"/lists/partial "$state"/archives/partial
     sources "$suite" >"$state/sources.list"
-    [ "$suite" = sid ] || chosen=(-t "bookworm-$suite")
+    case $suite in
+    sid) get=(install --download-only -y "${compilers[@]}" libvulkan1) ;;
+    backports) get=(-t bookworm-backports install --download-only -y "${compilers[@]}" libvulkan1) ;;
+    swiftshader) get=(download "${swiftshader[@]}") ;;
+    esac
     apt_get "$suite" update || return 1
-    wanted=$(apt_get "$suite" "${chosen[@]}" install --print-uris "${compilers[@]}" libvulkan1 |
-        awk '{ print $2 }' | sort) || return 1
+    wanted=$(apt_get "$suite" "${get[@]}" --print-uris | awk '{ print $2 }' | sort) || return 1
     [ "$wanted" != "$(cat "$target/packages" 2>/dev/null)" ] || return 0
     echo "cards: fetching $suite from $url" >&2
-    apt_get "$suite" "${chosen[@]}" install --download-only -y "${compilers[@]}" libvulkan1 >/dev/null || return 1
+    # What is downloaded alone comes into the directory that one is in.
+    (cd "$state/archives" && apt_get "$suite" "${get[@]}" >/dev/null) || return 1
     rm -rf "$target" "$target.partial"
     mkdir -p "$target.partial/lib"
     for deb in $wanted; do
@@ -90,10 +99,13 @@ fetch_suite() {
         dpkg-deb --fsys-tarfile "$state/archives/$deb" |
             tar -x -C "$target.partial/lib" --wildcards --strip-components=3 \
                 './lib/x86_64-linux-gnu/*.so*' 2>/dev/null || true
+        dpkg-deb --fsys-tarfile "$state/archives/$deb" |
+            tar -x -C "$target.partial/lib" --strip-components=4 \
+                ./usr/lib/chromium/libvk_swiftshader.so 2>/dev/null || true
     done
-    for driver in radeon nouveau asahi freedreno lvp; do
+    for driver in vulkan_{radeon,nouveau,asahi,freedreno,lvp} vk_swiftshader; do
         printf '{"file_format_version":"1.0.0","ICD":{"api_version":"1.3.0","library_path":"%s"}}\n' \
-            "$target/lib/libvulkan_$driver.so" >"$target.partial/$driver.json"
+            "$target/lib/lib$driver.so" >"$target.partial/${driver#vulkan_}.json"
     done
     echo "$wanted" >"$target.partial/packages"
     mv "$target.partial" "$target"
@@ -160,6 +172,7 @@ run() {
     m1) driver=asahi shim=asahi ;;
     adreno) driver=freedreno shim=freedreno ;;
     lavapipe) driver=lvp ;;
+    swiftshader) driver=vk_swiftshader ;;
     esac
     export AMDGPU_GPU_ID=$card NOUVEAU_CHIPSET=$chipset
     export NVK_I_WANT_A_BROKEN_VULKAN_DRIVER=1 HK_I_WANT_A_BROKEN_VULKAN_DRIVER=1
