@@ -34,10 +34,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
             progress::bytes(u64::from(adapter.max_workgroup_bytes)),
         ))?;
         let yes = |flag: bool| if flag { "yes" } else { "no" };
+        let [smallest, largest] = adapter.subgroup_sizes;
+        let subgroups = match adapter.subgroups {
+            true => format!("subgroups of {smallest} to {largest}"),
+            false => "no subgroup functions".into(),
+        };
         print(&format!(
-            "    subgroups of {} to {}, half precision: {}, timestamps: {}",
-            adapter.subgroup_sizes[0],
-            adapter.subgroup_sizes[1],
+            "    {subgroups}, half precision: {}, timestamps: {}",
             yes(adapter.shader_f16),
             yes(adapter.timestamps),
         ))?;

@@ -1,5 +1,6 @@
 //! Which adapters there are, which one to take, and what to do where there is none.
 
+use super::offer::{self, Offer};
 use crate::error::{Error, Result};
 use serde::Serialize;
 
@@ -39,8 +40,8 @@ pub struct AdapterDescription {
 impl AdapterDescription {
     fn of(adapter: &wgpu::Adapter) -> Self {
         let info = adapter.get_info();
-        let limits = adapter.limits();
-        let features = adapter.features();
+        let Offer { features, limits } = Offer::of(adapter);
+        let subgroups = features.contains(wgpu::Features::SUBGROUP);
         Self {
             kind: match info.device_type {
                 wgpu::DeviceType::DiscreteGpu => "discrete",
@@ -54,8 +55,11 @@ impl AdapterDescription {
             backend: info.backend.to_string(),
             driver: info.driver,
             driver_version: info.driver_info,
-            subgroups: features.contains(wgpu::Features::SUBGROUP),
-            subgroup_sizes: [info.subgroup_min_size, info.subgroup_max_size],
+            subgroups,
+            subgroup_sizes: match subgroups {
+                true => [info.subgroup_min_size, info.subgroup_max_size],
+                false => [0, 0],
+            },
             max_binding_bytes: limits.max_storage_buffer_binding_size,
             max_buffer_bytes: limits.max_buffer_size,
             max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
@@ -91,6 +95,7 @@ fn enumerate() -> Vec<wgpu::Adapter> {
 /// The first adapter whose name, driver, back end or kind contains `wanted` (case-insensitive), or
 /// the most able one.
 pub(super) fn choose(wanted: Option<&str>) -> Result<(wgpu::Adapter, AdapterDescription)> {
+    offer::check()?;
     let found = enumerate();
     if found.is_empty() {
         return Err(Error::device("no GPU adapter was found, and no software one either")

@@ -3,6 +3,7 @@
 use super::adapter::{self, AdapterDescription};
 use super::cut::Pieces;
 use super::memory::Memory;
+use super::offer::Offer;
 use super::pace::Pace;
 use crate::error::{Advice, Error, Result};
 use crate::files;
@@ -40,7 +41,7 @@ impl Device {
     /// or one that refuses a device.
     pub fn open(wanted: Option<&str>) -> Result<Self> {
         let (adapter, description) = adapter::choose(wanted)?;
-        let offered = adapter.limits();
+        let Offer { features, limits: offered } = Offer::of(&adapter);
         // The default WebGPU limits are enough for every kernel. Only the sizes of buffers and
         // textures are raised to what the adapter has, for models whose largest tensor would not
         // fit otherwise.
@@ -52,12 +53,7 @@ impl Device {
         };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("crisp"),
-            // What is there and costs nothing until it is used.
-            required_features: adapter.features()
-                & (wgpu::Features::TIMESTAMP_QUERY
-                    | wgpu::Features::PIPELINE_CACHE
-                    | wgpu::Features::SUBGROUP
-                    | wgpu::Features::SHADER_F16),
+            required_features: features,
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()

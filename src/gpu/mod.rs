@@ -6,6 +6,7 @@ mod buffer;
 mod cut;
 mod device;
 mod memory;
+mod offer;
 mod pace;
 mod pipeline;
 mod profiler;

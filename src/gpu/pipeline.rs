@@ -1,7 +1,7 @@
 //! Compiled kernels and the buffers bound to them.
 
 use super::{Buffer, Device, KernelPace, Texel, Texture, cut};
-use crate::error::Result;
+use crate::error::{Advice, Error, Result};
 use crate::parallel;
 use std::sync::OnceLock;
 
@@ -52,6 +52,12 @@ pub struct Pipeline {
     /// How fast it is.
     pub pace: KernelPace,
 }
+
+/// What a line of a text asks a device for.
+const NEEDED: [(&str, wgpu::Features, &str); 2] = [
+    ("enable subgroups;", wgpu::Features::SUBGROUP, "subgroup functions"),
+    ("enable f16;", wgpu::Features::SHADER_F16, "float16"),
+];
 
 /// The buffers of one dispatch.
 pub struct BindGroup(pub(super) wgpu::BindGroup);
@@ -116,6 +122,15 @@ impl Device {
         source: &str,
         layouts: &[Option<&wgpu::BindGroupLayout>],
     ) -> Result<wgpu::ComputePipeline> {
+        for (line, feature, what) in NEEDED {
+            if source.contains(line) && !self.raw.features().contains(feature) {
+                let adapter = &self.adapter.name;
+                return Err(Error::device(format!(
+                    "the kernel {name} needs {what}, which {adapter} has not"
+                ))
+                .advice(Advice::OtherAdapter));
+            }
+        }
         self.scoped(&format!("compiling the kernel {name}"), || {
             // WGSL wants the line, and naga does not know it yet.
             let source = source.replacen("enable subgroups;", "", 1);

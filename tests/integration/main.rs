@@ -10,6 +10,7 @@ mod checkpoint;
 mod command_line;
 mod data;
 mod doctor;
+mod features;
 mod floors;
 mod front_door;
 mod hub;
