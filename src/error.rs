@@ -38,6 +38,10 @@ pub enum Advice {
     AdapterWithTimestamps,
     /// Train more gently.
     LowerRate,
+    /// The device failed in training, which can go on from a checkpoint.
+    ResumeLighter,
+    /// The device failed in training, before there was a checkpoint.
+    StartLighter,
     /// The run was stopped, and can go on.
     Resume,
     /// There is no run to go on with.
@@ -57,7 +61,10 @@ pub enum Advice {
 impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::SmallerBatch => "Use smaller batches, or shorter sentences.",
+            Self::SmallerBatch => {
+                "Use smaller batches, or shorter sentences; in training, accumulate gradients or \
+                 compute activations again in backward."
+            }
             Self::SmallerTensor => {
                 "For a weight: another adapter. For what a step computes: smaller batches, or \
                  shorter sentences."
@@ -68,6 +75,15 @@ impl fmt::Display for Advice {
             Self::AdapterWithTimestamps => "Profile on another adapter, one that has timestamps.",
             Self::LowerRate => {
                 "Training has diverged: lower the learning rate, or raise the warm-up steps."
+            }
+            Self::ResumeLighter => {
+                "Resume the run to go on from there. If it happens again: a newer driver, another \
+                 adapter, or a new run with smaller batches, gradients accumulated in parts, or \
+                 activations computed again in backward."
+            }
+            Self::StartLighter => {
+                "Start it again; if it happens again: a newer driver, another adapter, smaller \
+                 batches, gradients accumulated in parts, or activations computed again in backward."
             }
             Self::Resume => "Resume the run to go on.",
             Self::NothingToResume => "There is no run to resume there: start a new one.",

@@ -121,7 +121,8 @@ fn exit_code(kind: Kind) -> u8 {
 fn in_flags(advice: Advice) -> String {
     let text = match advice {
         Advice::SmallerBatch => {
-            "Use a smaller --batch-size or --max-length; `train` also has --gradient-accumulation."
+            "Use a smaller --batch-size or --max-length; `train` also has --gradient-accumulation \
+             and --checkpoint-activations."
         }
         Advice::SmallerTensor => {
             "For a weight: another --adapter. For what a step computes: a smaller --batch-size or \
@@ -140,6 +141,16 @@ fn in_flags(advice: Advice) -> String {
         }
         Advice::LowerRate => {
             "Training has diverged: lower --learning-rate or raise --warmup-steps."
+        }
+        Advice::ResumeLighter => {
+            "Go on from there with the same command and --resume. If it happens again: a newer \
+             driver, another --adapter, or a new run with a smaller --batch-size, more \
+             --gradient-accumulation or --checkpoint-activations."
+        }
+        Advice::StartLighter => {
+            "Start it again with --overwrite. If it happens again: a newer driver, another \
+             --adapter, a smaller --batch-size, more --gradient-accumulation or \
+             --checkpoint-activations."
         }
         Advice::Resume => "Go on with the same command and --resume.",
         Advice::NothingToResume => {

@@ -3,7 +3,6 @@
 //! has no dispatch that begins elsewhere than at 0, so the text is rewritten: kernels name their
 //! workgroup's number `group`, and the number of workgroups `groups`.
 
-use super::Device;
 use std::sync::OnceLock;
 
 /// Some of the workgroups of a dispatch.
@@ -34,6 +33,11 @@ impl Piece {
         Self { first: [x, y, z].map(|it| it as u32), count: count.map(|it| it as u32) }
     }
 
+    /// The words of `Piece` in a text: the first workgroup, and the grid of the whole dispatch.
+    pub(super) fn words(first: [u32; 3], grid: [u32; 3]) -> [[u32; 4]; 2] {
+        [first, grid].map(|[x, y, z]| [x, y, z, 0])
+    }
+
     /// How many workgroups it has.
     pub fn workgroups(&self) -> u64 {
         self.count.iter().map(|count| u64::from(*count)).product()
@@ -58,35 +62,43 @@ pub fn in_pieces(text: &str) -> Option<String> {
     ))
 }
 
-/// What all pieces of a device are told by: which one is next. Made when the first is cut.
+/// What the pieces of a device are told by, one after another: which of them is next. Made when the
+/// first dispatch is cut.
 #[derive(Default)]
 pub(super) struct Pieces(OnceLock<Told>);
 
 pub(super) struct Told {
     /// The first workgroup, and how many the whole dispatch has.
-    buffer: wgpu::Buffer,
+    pub buffer: wgpu::Buffer,
     pub layout: wgpu::BindGroupLayout,
     pub group: wgpu::BindGroup,
 }
 
-impl Device {
-    pub(super) fn told(&self) -> &Told {
-        self.pieces.0.get_or_init(|| {
-            let layout = self.raw.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-                label: Some("piece"),
-                entries: &[super::pipeline::layout_entry(
-                    0,
-                    super::pipeline::buffer_layout(wgpu::BufferBindingType::Uniform),
-                )],
+impl Pieces {
+    pub fn told(&self, device: &wgpu::Device) -> &Told {
+        let label = Some("piece");
+        self.0.get_or_init(|| {
+            let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label,
+                entries: &[wgpu::BindGroupLayoutEntry {
+                    binding: 0,
+                    visibility: wgpu::ShaderStages::COMPUTE,
+                    ty: wgpu::BindingType::Buffer {
+                        ty: wgpu::BufferBindingType::Uniform,
+                        has_dynamic_offset: false,
+                        min_binding_size: None,
+                    },
+                    count: None,
+                }],
             });
-            let buffer = self.raw.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("piece"),
-                size: size_of::<[[u32; 4]; 2]>() as u64,
+            let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+                label,
+                size: size_of_val(&Piece::words([0; 3], [0; 3])) as u64,
                 usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
                 mapped_at_creation: false,
             });
-            let group = self.raw.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some("piece"),
+            let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label,
                 layout: &layout,
                 entries: &[wgpu::BindGroupEntry {
                     binding: 0,
@@ -95,13 +107,6 @@ impl Device {
             });
             Told { buffer, layout, group }
         })
-    }
-
-    /// Says which piece of a grid the next submission computes. It can hold no other.
-    pub fn tell(&self, grid: [u32; 3], piece: &Piece) {
-        let ([x, y, z], [width, height, depth]) = (piece.first, grid);
-        let words = [[x, y, z, 0], [width, height, depth, 0]];
-        self.queue.write_buffer(&self.told().buffer, 0, bytemuck::cast_slice(&words));
     }
 }
 
@@ -122,12 +127,11 @@ mod tests {
                     let [width, height, _] = grid.map(u64::from);
                     assert_eq!((z * height + y) * width + x, done, "{grid:?} by {most}: {piece:?}");
                     assert!((1..=most).contains(&piece.workgroups()), "{grid:?} by {most}");
-                    for axis in 0..3 {
-                        assert!(piece.first[axis] + piece.count[axis] <= grid[axis]);
-                        // What lies behind it in a row or layer comes with it, or alone.
-                        let is_whole = piece.count[axis] == grid[axis];
-                        assert!(is_whole || piece.count[axis + 1..].iter().all(|it| *it == 1));
-                    }
+                    let whole = |axis: usize| piece.count[axis] == grid[axis];
+                    assert!((0..3).all(|axis| piece.first[axis] + piece.count[axis] <= grid[axis]));
+                    // Where a row or a layer is not whole, there is but one of it.
+                    assert!(whole(0) || piece.count[1..] == [1, 1], "{grid:?} by {most}");
+                    assert!(whole(1) || piece.count[2] == 1, "{grid:?} by {most}");
                     done += piece.workgroups();
                     pieces += 1;
                 }

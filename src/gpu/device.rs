@@ -9,6 +9,7 @@ use crate::error::{Advice, Error, Result};
 use crate::files;
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Something that the device has been given to do.
@@ -29,7 +30,19 @@ pub struct Device {
     /// What the driver has compiled before, and the file it is kept in; where the back end has such
     /// a cache, and the system a place for it.
     pub(super) pipelines: Option<(wgpu::PipelineCache, PathBuf)>,
-    failure: Arc<Mutex<Option<String>>>,
+    failure: Arc<Mutex<Option<Failure>>>,
+    /// Submissions until the device is given up, where that is asked for.
+    left: Option<AtomicI64>,
+}
+
+/// What a device has reported outside of a call.
+#[derive(Debug, Clone)]
+enum Failure {
+    /// The driver gave up, or the card is gone.
+    Lost(String),
+    OutOfMemory,
+    /// A command that it refuses, or a mistake of the driver.
+    Refused(String),
 }
 
 impl Device {
@@ -63,15 +76,20 @@ impl Device {
                 Error::device(format!("{}: the adapter refuses a device: {why}", description.name))
                     .advice(Advice::OtherAdapter)
             })?;
+        let left = submissions_left()?;
         let failure = Arc::new(Mutex::new(None));
         let seen = failure.clone();
         raw.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            record(&seen, error.to_string());
+            let failure = match error {
+                wgpu::Error::OutOfMemory { .. } => Failure::OutOfMemory,
+                other => Failure::Refused(other.to_string()),
+            };
+            record(&seen, failure);
         }));
         let seen = failure.clone();
         raw.set_device_lost_callback(move |reason, message| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                record(&seen, format!("the device was lost: {message}"));
+            if reason != wgpu::DeviceLostReason::Destroyed || left.is_some() {
+                record(&seen, Failure::Lost(message));
             }
         });
         let pipelines = open_cache(&raw, &adapter.get_info());
@@ -85,6 +103,7 @@ impl Device {
             pieces: Pieces::default(),
             memory: Arc::default(),
             failure,
+            left: left.map(AtomicI64::new),
         })
     }
 
@@ -132,11 +151,37 @@ impl Device {
     pub fn check(&self, doing: &str) -> Result<()> {
         match &*self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
             None => Ok(()),
-            Some(message) => {
-                Err(Error::device(format!("{doing}: {message}"))
-                    .advice(Advice::LighterOrOtherDevice))
+            Some(Failure::Lost(why)) => {
+                let AdapterDescription { name, driver, driver_version, .. } = &self.adapter;
+                let why = if why.is_empty() { "it does not say why" } else { why };
+                Err(Error::device(format!(
+                    "{doing}: the device was lost: {name}, driver {driver} {driver_version} ({why})"
+                ))
+                .advice(Advice::LighterOrOtherDevice))
+            }
+            Some(Failure::OutOfMemory) => Err(self.out_of_memory(doing)),
+            Some(Failure::Refused(why)) => {
+                Err(Error::device(format!("{doing}: {why}")).advice(Advice::LighterOrOtherDevice))
             }
         }
+    }
+
+    fn out_of_memory(&self, doing: &str) -> Error {
+        let (name, held) = (&self.adapter.name, self.allocated_bytes());
+        Error::device(format!(
+            "{doing}: {name} is out of memory, with {held} bytes in use by this program"
+        ))
+        .advice(Advice::SmallerBatch)
+    }
+
+    /// Hands commands to the device.
+    pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> Submission {
+        let submission = Submission(self.queue.submit([encoder.finish()]));
+        let left = self.left.as_ref().map(|left| left.fetch_sub(1, Ordering::Relaxed));
+        if left == Some(1) {
+            self.raw.destroy();
+        }
+        submission
     }
 
     /// Runs `work` and returns the validation, out-of-memory or internal error that it raised.
@@ -149,8 +194,7 @@ impl Device {
         let internal = pollster::block_on(internal.pop());
         let memory = pollster::block_on(memory.pop());
         if memory.is_some() {
-            return Err(Error::device(format!("{doing}: the device is out of memory"))
-                .advice(Advice::SmallerBatch));
+            return Err(self.out_of_memory(doing));
         }
         match validation.or(internal) {
             Some(error) => Err(Error::device(format!("{doing}: {error}"))),
@@ -164,9 +208,10 @@ impl Device {
     /// Device loss, and whatever else the device has reported.
     pub fn wait(&self, submission: Option<Submission>) -> Result<()> {
         let submission_index = submission.map(|submission| submission.0);
-        self.raw
-            .poll(wgpu::PollType::Wait { submission_index, timeout: None })
-            .map_err(|why| Error::device(format!("waiting for the device: {why}")))?;
+        self.raw.poll(wgpu::PollType::Wait { submission_index, timeout: None }).or_else(|why| {
+            self.check("waiting for the device")?;
+            Err(Error::device(format!("waiting for the device: {why}")))
+        })?;
         self.check("waiting for the device")
     }
 
@@ -175,9 +220,10 @@ impl Device {
     /// # Errors
     /// Device loss, and whatever else the device has reported.
     pub fn poll(&self) -> Result<()> {
-        self.raw
-            .poll(wgpu::PollType::Poll)
-            .map_err(|why| Error::device(format!("polling the device: {why}")))?;
+        self.raw.poll(wgpu::PollType::Poll).or_else(|why| {
+            self.check("polling the device")?;
+            Err(Error::device(format!("polling the device: {why}")))
+        })?;
         self.check("polling the device")
     }
 }
@@ -206,6 +252,15 @@ fn open_cache(
     Some((cache, path))
 }
 
-fn record(place: &Mutex<Option<String>>, message: String) {
+/// The number of submissions after which the device is given up, for a look at what is said of a
+/// device that is lost: the environment variable `CRISP_LOSE_DEVICE`.
+fn submissions_left() -> Result<Option<i64>> {
+    let Ok(text) = std::env::var("CRISP_LOSE_DEVICE") else { return Ok(None) };
+    let count = text.parse().ok().filter(|count| *count > 0);
+    let wrong = || Error::usage(format!("CRISP_LOSE_DEVICE: '{text}' is no number of submissions"));
+    count.ok_or_else(wrong).map(Some)
+}
+
+fn record(place: &Mutex<Option<Failure>>, message: Failure) {
     place.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(message);
 }

@@ -106,7 +106,7 @@ impl Device {
     pub fn prepare_pieces(&self, pipeline: &Pipeline) -> Result<bool> {
         if let (Some(text), None) = (&pipeline.text_in_pieces, pipeline.in_pieces.get()) {
             let name = format!("{} in pieces", pipeline.name);
-            let layouts = [Some(&pipeline.layout), Some(&self.told().layout)];
+            let layouts = [Some(&pipeline.layout), Some(&self.pieces.told(&self.raw).layout)];
             let compiled = self.compile(&name, text, &layouts)?;
             // Another thread may have been faster, with the same.
             let _ = pipeline.in_pieces.set(compiled);
@@ -222,10 +222,10 @@ impl Device {
     pub const PARAMETER_STRIDE: u64 = 256;
 }
 
-pub(super) fn buffer_layout(ty: wgpu::BufferBindingType) -> wgpu::BindingType {
+fn buffer_layout(ty: wgpu::BufferBindingType) -> wgpu::BindingType {
     wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None }
 }
 
-pub(super) fn layout_entry(binding: u32, ty: wgpu::BindingType) -> wgpu::BindGroupLayoutEntry {
+fn layout_entry(binding: u32, ty: wgpu::BindingType) -> wgpu::BindGroupLayoutEntry {
     wgpu::BindGroupLayoutEntry { binding, visibility: wgpu::ShaderStages::COMPUTE, ty, count: None }
 }

@@ -25,6 +25,13 @@ impl Device {
         Recorder { device: self, encoder: self.encoder() }
     }
 
+    /// Says which piece of a grid the next submission computes. It can hold no other.
+    pub fn tell(&self, grid: [u32; 3], piece: &Piece) {
+        let words = Piece::words(piece.first, grid);
+        let told = self.pieces.told(&self.raw);
+        self.queue.write_buffer(&told.buffer, 0, bytemuck::cast_slice(&words));
+    }
+
     fn encoder(&self) -> wgpu::CommandEncoder {
         self.raw.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None })
     }
@@ -53,12 +60,12 @@ impl Recorder<'_> {
     /// Hands what has been recorded to the device, and goes on recording.
     pub fn flush(&mut self) -> Submission {
         let encoder = std::mem::replace(&mut self.encoder, self.device.encoder());
-        Submission(self.device.queue.submit([encoder.finish()]))
+        self.device.submit(encoder)
     }
 
     /// Hands what has been recorded to the device and returns at once.
     pub fn submit(self) -> Submission {
-        Submission(self.device.queue.submit([self.encoder.finish()]))
+        self.device.submit(self.encoder)
     }
 
     /// As [`Recorder::submit`]; of each of these buffers so many bytes come back, in their order,
@@ -96,7 +103,7 @@ impl Pass<'_> {
         let [x, y, z] = piece.count;
         self.0.set_pipeline(pipeline);
         self.0.set_bind_group(0, &buffers.0, &[]);
-        self.0.set_bind_group(1, &self.1.told().group, &[]);
+        self.0.set_bind_group(1, &self.1.pieces.told(&self.1.raw).group, &[]);
         self.0.dispatch_workgroups(x, y, z);
         true
     }

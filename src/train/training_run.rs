@@ -11,7 +11,7 @@ use super::sentences::Sentences;
 use super::{Memory, Settings, Trainer, start};
 use crate::data::Dataset;
 use crate::engine::{Evaluation, Evaluator, Prediction, Prepared};
-use crate::error::{Advice, Error, Result};
+use crate::error::{Advice, Error, Kind, Result};
 use crate::graph::{Session, Timing, ops};
 use crate::kernels::{Scalars, Sizes};
 use crate::model::Model;
@@ -96,25 +96,27 @@ pub fn train(
     if profile {
         schedule = schedule.profiling_after(run.progress.step);
     }
-    batches.ahead(run.progress.step + 1..=total, |next| {
-        while let Some(mut step) = schedule.after(run.progress.step) {
-            run.submit(step, next()?)?;
-            if stop.load(Ordering::Relaxed) {
-                step = step.stopping();
+    batches
+        .ahead(run.progress.step + 1..=total, |next| {
+            while let Some(mut step) = schedule.after(run.progress.step) {
+                run.submit(step, next()?)?;
+                if stop.load(Ordering::Relaxed) {
+                    step = step.stopping();
+                }
+                run.collect(step.under_way())?;
+                if step.evaluates {
+                    run.evaluate()?;
+                }
+                if step.saves {
+                    run.save()?;
+                }
+                if step.stops {
+                    return Err(run.interrupted(total));
+                }
             }
-            run.collect(step.under_way())?;
-            if step.evaluates {
-                run.evaluate()?;
-            }
-            if step.saves {
-                run.save()?;
-            }
-            if step.stops {
-                return Err(run.interrupted(total));
-            }
-        }
-        Ok(())
-    })?;
+            Ok(())
+        })
+        .map_err(|why| run.failed(why))?;
     run.end()
 }
 
@@ -147,6 +149,8 @@ struct Run<'a> {
     record: RunRecord,
     metrics: Metrics,
     progress: Progress,
+    /// The step that the last checkpoint is of.
+    saved: Option<u32>,
     on: &'a mut dyn FnMut(Event),
 }
 
@@ -211,6 +215,7 @@ impl<'a> Run<'a> {
             directory,
             record,
             metrics,
+            saved: Some(progress.step).filter(|step| *step > 0),
             progress,
             on,
         })
@@ -283,8 +288,26 @@ impl<'a> Run<'a> {
         self.trainer.settle(self.session)?;
         self.progress.loss_scale = self.trainer.loss_scale(self.session)?;
         self.directory.save(self.session, &self.model, &self.progress)?;
+        self.saved = Some(self.progress.step);
         (self.on)(Event::Saved { step: self.progress.step });
         Ok(())
+    }
+
+    /// What is said of a run that an error has ended: if the device failed, where it can go on.
+    fn failed(&self, why: Error) -> Error {
+        if why.kind() != Kind::Device {
+            return why;
+        }
+        let output = self.directory.path.display();
+        let place = format!("at step {}", self.progress.step);
+        match self.saved {
+            Some(saved) => why
+                .at(format!("{place} (the state after step {saved} is in {output})"))
+                .advice(Advice::ResumeLighter),
+            None => why
+                .at(format!("{place} (nothing is saved yet in {output})"))
+                .advice(Advice::StartLighter),
+        }
     }
 
     /// What is said of a run that was asked to stop, and has saved.

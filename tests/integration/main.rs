@@ -9,6 +9,7 @@ mod cards;
 mod checkpoint;
 mod command_line;
 mod data;
+mod device_loss;
 mod doctor;
 mod features;
 mod floors;
