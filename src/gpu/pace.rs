@@ -2,18 +2,22 @@
 //! without a pause, and a desktop that shares it stands still meanwhile. So a submission is closed
 //! after what the device does in a twentieth of a second, and a dispatch that takes longer by itself
 //! is cut. Both go by measured time: each kernel is timed by itself when it is new, when it gets
-//! more to do than it ever had, and in each piece of a dispatch that is cut.
+//! more to do than it ever had, and in the pieces of some of the dispatches that are cut.
 
 use std::sync::{Mutex, MutexGuard};
 
 /// Seconds that a submission is meant to take. How long a piece takes is foreseen from the one
 /// before, and nothing may come near [`Pace::LIMIT`].
 const WANTED: f64 = 0.05;
+/// A dispatch is cut when it takes so many times as long: half of what none may take, as foreseen.
+const LONG: u64 = 2;
 /// Work that every device does in time: well below a millisecond on a card, a hundredth of a second
 /// on a processor.
 const FIRST: u64 = 200_000_000;
 /// A kernel that was never timed is taken to be this much slower than the fastest.
 const SLOWER: f64 = 8.0;
+/// One of so many dispatches that are cut is timed, once it has been told how long a piece takes.
+const TIMED: u32 = 16;
 /// How much more than was ever timed a kernel is given at once.
 const STRIDE: u64 = 4;
 
@@ -41,9 +45,16 @@ struct Known {
     speed: Option<f64>,
     /// The work that was timed.
     work: u64,
+    /// How many dispatches were cut since it took long enough to tell.
+    cut: u32,
 }
 
 impl Known {
+    /// Whether what was timed took long enough to tell.
+    fn tells(&self) -> bool {
+        self.speed.is_some_and(|speed| self.work as f64 / speed > WANTED / 2.0)
+    }
+
     /// Seconds that so much work takes.
     fn seconds(&self, work: u64, fastest: f64) -> f64 {
         let guess = (FIRST as f64 / WANTED).max(fastest / SLOWER);
@@ -72,8 +83,8 @@ impl Pace {
     /// Seconds that no dispatch and no submission is to take.
     pub const LIMIT: f64 = 0.2;
 
-    /// Gives no dispatch more work than this, so that every larger one is cut: for looking whether
-    /// that changes anything.
+    /// Gives no piece of a dispatch more work than this, and cuts every dispatch of more than twice
+    /// as much: for looking whether that changes anything.
     pub fn at_most(&self, work: u64) {
         lock(&self.0).most = work;
     }
@@ -84,7 +95,12 @@ impl Pace {
         known.seconds(work, lock(&self.0).fastest) / WANTED
     }
 
-    /// Most work of a kernel that is to be dispatched at once.
+    /// Whether a dispatch of so much work is to be cut.
+    pub fn is_long(&self, kernel: &KernelPace, work: u64) -> bool {
+        work / LONG > self.allowed(kernel)
+    }
+
+    /// Most work of a kernel that a piece of a dispatch is to have.
     pub fn allowed(&self, kernel: &KernelPace) -> u64 {
         let known = *lock(&kernel.0);
         let state = lock(&self.0);
@@ -99,8 +115,15 @@ impl Pace {
     /// Whether so much work of a kernel is to be submitted by itself, and [noted](Pace::note).
     pub fn is_news(&self, kernel: &KernelPace, work: u64) -> bool {
         let known = *lock(&kernel.0);
-        let told = known.seconds(known.work, 0.0) > WANTED / 2.0;
-        known.speed.is_none() || (work > known.work.saturating_mul(2) && !told)
+        known.speed.is_none() || (work > known.work.saturating_mul(2) && !known.tells())
+    }
+
+    /// Whether the pieces of the next dispatch that is cut are to be waited for, and noted.
+    pub fn is_due(&self, kernel: &KernelPace) -> bool {
+        let mut known = lock(&kernel.0);
+        let tells = known.tells();
+        known.cut = if tells { (known.cut + 1) % TIMED } else { 0 };
+        known.cut == 0
     }
 
     /// Notes that so much work of a kernel took so many seconds.
@@ -112,7 +135,12 @@ impl Pace {
         tracing::trace!("{work} operations in {seconds} s");
         // A submission has a cost of its own, which small ones must not be taken to be slow for.
         if seconds > WANTED / 2.0 || work >= known.work {
-            let speed = work as f64 / seconds.max(1e-9);
+            let measured = work as f64 / seconds.max(1e-9);
+            let speed = match known.speed {
+                // Pieces differ: the next one may be as slow as any.
+                Some(before) if known.tells() && measured > before => (before + measured) / 2.0,
+                _ => measured,
+            };
             known.speed = Some(speed);
             known.work = work.min((speed * WANTED) as u64);
             let mut state = lock(&self.0);
@@ -136,11 +164,13 @@ mod tests {
             pieces = 0;
             for (speed, kernel) in &kernels {
                 let mut left = work;
+                let is_long = pace.is_long(kernel, work);
+                let is_timed = is_long && pace.is_due(kernel) || pace.is_news(kernel, work);
                 while left > 0 {
-                    let piece = left.min(pace.allowed(kernel));
+                    let piece = if is_long { left.min(pace.allowed(kernel)) } else { left };
                     let seconds = overhead + piece as f64 / speed;
                     longest = longest.max(seconds);
-                    if piece < work || pace.is_news(kernel, piece) {
+                    if is_timed {
                         pace.note(kernel, piece, seconds);
                     }
                     left -= piece;
@@ -169,7 +199,7 @@ mod tests {
     #[test]
     fn what_is_short_is_never_cut() {
         for speed in [1e11, 1e13, 1e15] {
-            let (_, pieces) = steps(&[speed; 3], (speed * 0.04) as u64, 1e-4);
+            let (_, pieces) = steps(&[speed; 3], (speed * 0.09) as u64, 1e-4);
             assert_eq!(pieces, 3, "{speed}");
         }
     }

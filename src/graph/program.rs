@@ -41,9 +41,10 @@ struct Task<'a> {
     work: u64,
     /// The part of a submission that it fills.
     share: f64,
-    /// It is to be submitted by itself and timed: little is known of its speed, or it is too much
-    /// for one submission.
+    /// It is to be submitted by itself: it is to be timed, or too much for one submission.
     apart: bool,
+    /// Little is known of its speed at so much work.
+    is_news: bool,
     /// Unless it fills a buffer with zeros.
     launch: Option<Dispatch<'a>>,
 }
@@ -291,9 +292,6 @@ impl Program {
                 ends: true,
             });
             if task.apart {
-                // What is timed is timed alone.
-                recorder.flush();
-                device.wait(None)?;
                 self.run_apart(device, &mut recorder, next, &task, timed)?;
                 passes += usize::from(task.launch.is_some());
                 next += 1;
@@ -349,13 +347,14 @@ impl Program {
             }
         };
         let does = work > 0 && launch.is_none_or(|launch| !launch.grid.contains(&0));
-        let is_long = work > device.pace.allowed(pace);
-        let apart = does && (is_long || device.pace.is_news(pace, work));
-        Ok(Task { work, share: device.pace.share(pace, work), apart, launch })
+        let is_long = device.pace.is_long(pace, work);
+        let is_news = does && device.pace.is_news(pace, work);
+        let apart = is_news || (does && is_long);
+        Ok(Task { work, share: device.pace.share(pace, work), apart, is_news, launch })
     }
 
-    /// Runs a command in submissions of its own, each waited for and timed: one, or as many as are
-    /// needed for none to take too long.
+    /// Runs a command in submissions of its own: one, or as many as are needed for none to take too
+    /// long. They are waited for and timed if there is something to learn.
     fn run_apart(
         &self,
         device: &Device,
@@ -364,29 +363,38 @@ impl Program {
         task: &Task<'_>,
         timed: Option<Timed<'_>>,
     ) -> Result<()> {
-        let submit = |recorder: &mut Recorder<'_>, pace: &KernelPace, work: u64| {
+        let pace = task.launch.map_or(&self.clearing, |launch| &launch.pipeline.pace);
+        let is_long = device.pace.is_long(pace, task.work);
+        let is_timed = (is_long && device.pace.is_due(pace)) || task.is_news;
+        recorder.flush();
+        if is_timed {
+            device.wait(None)?;
+        }
+        let submit = |recorder: &mut Recorder<'_>, work: u64| {
             let start = Instant::now();
             let submission = recorder.flush();
-            device.wait(Some(submission))?;
-            device.pace.note(pace, work, start.elapsed().as_secs_f64());
+            if is_timed {
+                device.wait(Some(submission))?;
+                device.pace.note(pace, work, start.elapsed().as_secs_f64());
+            }
             Ok(())
         };
         let Some(Dispatch { pipeline, buffers, grid }) = task.launch else {
             if let Bound::Clear(buffer) = &self.prepared[index] {
                 recorder.clear(buffer);
             }
-            return submit(recorder, &self.clearing, task.work);
+            return submit(recorder, task.work);
         };
         let all: u64 = grid.iter().map(|count| u64::from(*count)).product();
         // Workgroups are taken to have equal shares of the work.
         let work = |groups: u64| (task.work as f64 * groups as f64 / all as f64) as u64;
         let most = || {
-            let allowed = device.pace.allowed(&pipeline.pace) as f64;
+            let allowed = device.pace.allowed(pace) as f64;
             (allowed / task.work.max(1) as f64 * all as f64) as u64
         };
-        if most() >= all || all == 1 || !device.prepare_pieces(pipeline)? {
+        if !is_long || all == 1 || !device.prepare_pieces(pipeline)? {
             recorder.pass(timed).dispatch(pipeline, buffers, grid);
-            return submit(recorder, &pipeline.pace, task.work);
+            return submit(recorder, task.work);
         }
         let mut done = 0;
         while done < all {
@@ -397,7 +405,7 @@ impl Program {
                 timed.map(|timed| Timed { begins: before == 0, ends: done == all, ..timed });
             device.tell(grid, &piece);
             recorder.pass(timed).dispatch_piece(pipeline, buffers, &piece);
-            submit(recorder, &pipeline.pace, work(piece.workgroups()))?;
+            submit(recorder, work(piece.workgroups()))?;
         }
         Ok(())
     }
