@@ -197,7 +197,8 @@ pub fn mixed(tuning: &Tuning) -> Vec<Check> {
             }),
         );
     }
-    add("float16", "what is too large is infinite".into(), Box::new(overflow));
+    let overflow = Check::new("float16", "what is too large is infinite", 0.0, overflow);
+    checks.push(overflow.instead_of(Tuning::FLOAT16));
     checks
 }
 
