@@ -1,4 +1,4 @@
-// with: activation tiles
+// with: activation finish_gradients tiles
 // The gradients of a projection y = x·Wᵀ + bias in one launch, for GPUs: dx = dy·W, dW = dyᵀ·x, and
 // dbias, the column sums of dy. Each workgroup computes a tile of dx or of dW; those of the first
 // column of dW sum what they bring of dy on the way.
@@ -25,10 +25,6 @@ alias Dx = vec4f;
 @group(0) @binding(6) var<storage, read_write> dx: array<Dx>;
 @group(0) @binding(7) var<storage, read_write> dweight: array<vec4f>;
 @group(0) @binding(8) var<storage, read_write> dbias: array<vec4f>;
-
-const BENT: bool = false;
-const ADD: bool = false;
-const ACCUMULATE: bool = false;
 
 // Four values of a row of dy; zeros beyond its ends.
 fn dy_quad(row: u32, column: u32) -> vec4f {
@@ -61,27 +57,13 @@ fn load_factor(of_weight: bool, row: u32, column: u32) -> mat4x4f {
         select(zero, loaded[2], row + 2u < end), select(zero, loaded[3], row + 3u < end));
 }
 
-fn store_gradient_row(of_weight: bool, row: u32, column: u32, sum: vec4f) {
-    if (row >= select(params.rows, params.out, of_weight) || column >= params.inputs) { return; }
-    let at = (row * params.inputs + column) / 4u;
-    var value = sum;
-    if (of_weight) {
-        if (ACCUMULATE) { value += dweight[at]; }
-        dweight[at] = value;
-    } else {
-        if (BENT) { value *= slope(vec4f(bent[at])); }
-        if (ADD) { value += vec4f(addend[at]); }
-        dx[at] = Dx(value);
-    }
-}
-
 fn store_gradient(of_weight: bool, index: u32, row: u32, column: u32, sum: mat4x4f) {
     let whole = gather(index, sum);
     let first = row + first_finished(index);
-    store_gradient_row(of_weight, first, column, whole[0]);
-    if (FINISHED > 1u) { store_gradient_row(of_weight, first + 1u, column, whole[1]); }
-    if (FINISHED > 2u) { store_gradient_row(of_weight, first + 2u, column, whole[2]); }
-    if (FINISHED > 2u) { store_gradient_row(of_weight, first + 3u, column, whole[3]); }
+    finish_gradient(of_weight, first, column, whole[0]);
+    if (FINISHED > 1u) { finish_gradient(of_weight, first + 1u, column, whole[1]); }
+    if (FINISHED > 2u) { finish_gradient(of_weight, first + 2u, column, whole[2]); }
+    if (FINISHED > 2u) { finish_gradient(of_weight, first + 3u, column, whole[3]); }
 }
 
 @compute @workgroup_size(THREADS)

@@ -26,6 +26,7 @@ const PARTS: &[(&str, &str)] = parts![
     "exchange",
     "exchange_subgroups",
     "finish",
+    "finish_gradients",
     "finish_one",
     "forward_quads",
     "head_rows",
