@@ -30,6 +30,7 @@ const PARTS: &[(&str, &str)] = parts![
     "finish_one",
     "forward_quads",
     "head_rows",
+    "matrices",
     "octets",
     "ordered",
     "qkv",
