@@ -30,7 +30,8 @@ driver:
 	@sh scripts/vulkan-driver.sh
 
 # What the compilers of cards make of the kernels: writes docs/cards.md, and fails where a budget is
-# broken that is not known to be. ARGS=--record writes down what is; ARGS=--check writes nothing.
+# broken that is not known to be, or where a driver that has cooperative matrices and computes finds a
+# product wrong. ARGS=--record writes down what is; ARGS=--check writes nothing.
 cards:
 	@scripts/cards.sh fetch
 	@cargo run --release --quiet --example cards -- page $(ARGS)

@@ -1,4 +1,4 @@
-// with: activation tiles
+// with: activation finish_gradients tiles
 // The gradients of a projection y = x·Wᵀ + bias in one launch, for GPUs: dx = dy·W, dW = dyᵀ·x, and
 // dbias, the column sums of dy. Each workgroup computes a tile of dx or of dW; those of the first
 // column of dW sum what they bring of dy on the way.
@@ -26,14 +26,12 @@ alias Dx = vec4f;
 @group(0) @binding(7) var<storage, read_write> dweight: array<vec4f>;
 @group(0) @binding(8) var<storage, read_write> dbias: array<vec4f>;
 
-const BENT: bool = false;
-const ADD: bool = false;
-const ACCUMULATE: bool = false;
-
-// Four values of a row of dy; zeros beyond its ends.
+// Four values of a row of dy. Here and below, those of the edge stand for what lies beyond it: sums
+// of its rows or columns are stored nowhere, and `cut_block` takes steps away. Whatever is done to a
+// value here would wait for it.
 fn dy_quad(row: u32, column: u32) -> vec4f {
     let at = min(row, params.rows - 1u) * (params.out / 4u) + min(column, params.out - 4u) / 4u;
-    return select(vec4f(0.0), vec4f(dy[at]), row < params.rows && column < params.out);
+    return vec4f(dy[at]);
 }
 
 // Four rows of dy, in four columns.
@@ -42,46 +40,26 @@ fn dy_block(row: u32, column: u32) -> mat4x4f {
         dy_quad(row + 3u, column));
 }
 
-// Four rows of x or W, in four columns: zeros beyond the last row, which is one of the last step;
-// beyond the last column that one, whose sums are stored nowhere.
+// Four rows of x or W, in four columns.
 fn load_factor(of_weight: bool, row: u32, column: u32) -> mat4x4f {
     let end = select(params.out, params.rows, of_weight);
     let width = params.inputs / 4u;
     let at = min(column / 4u, width - 1u);
     let rows = min(row + vec4u(0u, 1u, 2u, 3u), vec4u(end - 1u)) * width + at;
-    var loaded: mat4x4f;
     if (of_weight) {
-        loaded = mat4x4f(vec4f(x[rows.x]), vec4f(x[rows.y]), vec4f(x[rows.z]), vec4f(x[rows.w]));
-    } else {
-        loaded = mat4x4f(vec4f(weight[rows.x]), vec4f(weight[rows.y]), vec4f(weight[rows.z]),
-            vec4f(weight[rows.w]));
+        return mat4x4f(vec4f(x[rows.x]), vec4f(x[rows.y]), vec4f(x[rows.z]), vec4f(x[rows.w]));
     }
-    let zero = vec4f(0.0);
-    return mat4x4f(select(zero, loaded[0], row < end), select(zero, loaded[1], row + 1u < end),
-        select(zero, loaded[2], row + 2u < end), select(zero, loaded[3], row + 3u < end));
-}
-
-fn store_gradient_row(of_weight: bool, row: u32, column: u32, sum: vec4f) {
-    if (row >= select(params.rows, params.out, of_weight) || column >= params.inputs) { return; }
-    let at = (row * params.inputs + column) / 4u;
-    var value = sum;
-    if (of_weight) {
-        if (ACCUMULATE) { value += dweight[at]; }
-        dweight[at] = value;
-    } else {
-        if (BENT) { value *= slope(vec4f(bent[at])); }
-        if (ADD) { value += vec4f(addend[at]); }
-        dx[at] = Dx(value);
-    }
+    return mat4x4f(vec4f(weight[rows.x]), vec4f(weight[rows.y]), vec4f(weight[rows.z]),
+        vec4f(weight[rows.w]));
 }
 
 fn store_gradient(of_weight: bool, index: u32, row: u32, column: u32, sum: mat4x4f) {
     let whole = gather(index, sum);
     let first = row + first_finished(index);
-    store_gradient_row(of_weight, first, column, whole[0]);
-    if (FINISHED > 1u) { store_gradient_row(of_weight, first + 1u, column, whole[1]); }
-    if (FINISHED > 2u) { store_gradient_row(of_weight, first + 2u, column, whole[2]); }
-    if (FINISHED > 2u) { store_gradient_row(of_weight, first + 3u, column, whole[3]); }
+    finish_gradient(of_weight, first, column, whole[0]);
+    if (FINISHED > 1u) { finish_gradient(of_weight, first + 1u, column, whole[1]); }
+    if (FINISHED > 2u) { finish_gradient(of_weight, first + 2u, column, whole[2]); }
+    if (FINISHED > 2u) { finish_gradient(of_weight, first + 3u, column, whole[3]); }
 }
 
 @compute @workgroup_size(THREADS)
@@ -124,10 +102,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) in
         workgroupBarrier();
         if (of_dy) {
             if (of_weight) {
-                put_a(quad, step, next);
-                if (sums_bias) { bias_sum += (next[0] + next[1]) + (next[2] + next[3]); }
+                let block = cut_block(next, depth + step, end);
+                put_a(quad, step, block);
+                if (sums_bias) { bias_sum += (block[0] + block[1]) + (block[2] + block[3]); }
             } else {
-                put_a(quad, step, transpose(next));
+                put_a(quad, step, cut_block(transpose(next), depth + step, end));
             }
         } else if (of_factor) {
             put_b(quad, step, next);

@@ -14,7 +14,7 @@ struct Params { m: u32, n: u32, k: u32 }
 
 alias Bent = vec4f;
 alias Addend = vec4f;
-alias C = vec4f;
+alias Result = vec4f;
 alias Before = vec4f;
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -23,7 +23,7 @@ alias Before = vec4f;
 @group(0) @binding(3) var<storage, read> bias: array<vec4f>;
 @group(0) @binding(4) var<storage, read> bent: array<Bent>;
 @group(0) @binding(5) var<storage, read> addend: array<Addend>;
-@group(0) @binding(6) var<storage, read_write> c: array<C>;
+@group(0) @binding(6) var<storage, read_write> result: array<Result>;
 @group(0) @binding(7) var<storage, read_write> before: array<Before>;
 
 const TRANSPOSE_A: bool = false;

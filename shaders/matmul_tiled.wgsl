@@ -12,7 +12,7 @@ alias A = f32;
 alias B = f32;
 alias Bent = f32;
 alias Addend = f32;
-alias C = f32;
+alias Result = f32;
 alias Before = f32;
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -21,7 +21,7 @@ alias Before = f32;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read> bent: array<Bent>;
 @group(0) @binding(5) var<storage, read> addend: array<Addend>;
-@group(0) @binding(6) var<storage, read_write> c: array<C>;
+@group(0) @binding(6) var<storage, read_write> result: array<Result>;
 @group(0) @binding(7) var<storage, read_write> before: array<Before>;
 
 const TRANSPOSE_A: bool = false;

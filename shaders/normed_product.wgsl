@@ -62,7 +62,7 @@ fn begin(group: vec3u, index: u32, row: u32) {
     }
 }
 
-// Beyond the end of k there are zeros.
+// What lies beyond the end of k is taken away later.
 fn arrived(block: mat4x4f, group: vec3u, row: u32, depth: u32) -> mat4x4f {
     if (depth >= params.k) { return block; }
     let scale = gamma[depth / 4u];

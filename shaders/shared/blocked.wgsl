@@ -3,14 +3,15 @@
 // what it does before (`begin`), to a block of A that has arrived for a tile (`arrived`), and with
 // sums (`store_rows`).
 
-// Four values of A along its rows, and of B. Beyond the end of k they are zeros; beyond the other
-// edges those of the last row or column, whose sums are stored nowhere.
+// Four values of A along its rows, and of B. Beyond an edge they are those of the edge: sums of its
+// rows or columns are stored nowhere, and `cut_block` takes steps away. Whatever is done to a value
+// here would wait for it.
 fn a_quad(row: u32, depth: u32) -> vec4f {
     var at = min(row, params.m - 1u) * (params.k / 4u) + min(depth, params.k - 4u) / 4u;
     if (TRANSPOSE_A) {
         at = min(depth, params.k - 1u) * (params.m / 4u) + min(row, params.m - 4u) / 4u;
     }
-    return select(vec4f(0.0), vec4f(a[at]), depth < params.k);
+    return vec4f(a[at]);
 }
 
 fn b_quad(column: u32, depth: u32) -> vec4f {
@@ -18,7 +19,7 @@ fn b_quad(column: u32, depth: u32) -> vec4f {
     if (TRANSPOSE_B) {
         at = min(column, params.n - 1u) * (params.k / 4u) + min(depth, params.k - 4u) / 4u;
     }
-    return select(vec4f(0.0), vec4f(b[at]), depth < params.k);
+    return vec4f(b[at]);
 }
 
 // Four steps along k and four rows of A: [d][i] = A[row + i, depth + d].
@@ -70,7 +71,8 @@ fn compute_block(group: vec3u, index: u32) {
     for (var depth = 0u; depth < params.k; depth += DEPTH) {
         workgroupBarrier();
         if (of_a) {
-            put_a(quad, step, arrived(next, group, row, depth + step));
+            let of_tile = arrived(next, group, row, depth + step);
+            put_a(quad, step, cut_block(of_tile, depth + step, params.k));
         } else if (of_b) {
             put_b(quad, step, next);
         }

@@ -12,6 +12,6 @@ fn finish(at: u32, column: u32, sum: vec4f) {
     if (KEEP_BEFORE) { before[at] = Before(value); }
     if (BENT) { value *= slope(vec4f(bent[at])); } else { value = activate(value); }
     if (ADD) { value += vec4f(addend[at]); }
-    if (ACCUMULATE) { value += vec4f(c[at]); }
-    c[at] = C(value);
+    if (ACCUMULATE) { value += vec4f(result[at]); }
+    result[at] = Result(value);
 }

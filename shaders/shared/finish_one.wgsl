@@ -13,6 +13,6 @@ fn finish_one(row: u32, column: u32, sum: f32) {
     if (KEEP_BEFORE) { before[at] = Before(value); }
     if (BENT) { value *= slope(vec4f(f32(bent[at]))).x; } else { value = activate(vec4f(value)).x; }
     if (ADD) { value += f32(addend[at]); }
-    if (ACCUMULATE) { value += f32(c[at]); }
-    c[at] = C(value);
+    if (ACCUMULATE) { value += f32(result[at]); }
+    result[at] = Result(value);
 }

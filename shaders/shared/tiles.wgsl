@@ -53,6 +53,13 @@ fn place_in_b(quad: u32, step: u32) -> u32 {
     return 4u * A_BLOCKS + step * (COLUMNS / 4u) + (quad ^ (step / 4u * (32u / DEPTH) % 8u));
 }
 
+// Four steps from `step` on, zeros from `end` on. Zeros of one factor are enough.
+fn cut_block(block: mat4x4f, step: u32, end: u32) -> mat4x4f {
+    let zero = vec4f(0.0);
+    return mat4x4f(select(zero, block[0], step < end), select(zero, block[1], step + 1u < end),
+        select(zero, block[2], step + 2u < end), select(zero, block[3], step + 3u < end));
+}
+
 // Puts four steps from `step`, a multiple of 4, on of a quad of rows into the tile of A.
 fn put_a(quad: u32, step: u32, block: mat4x4f) {
     let at = place_in_a(quad, step);

@@ -2,7 +2,7 @@
 
 use super::{print, print_json, progress};
 use crate::error::{Error, Result};
-use crate::gpu::{Device, adapters};
+use crate::gpu::{Device, Matrices, adapters};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -44,6 +44,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
             yes(adapter.shader_f16),
             yes(adapter.timestamps),
         ))?;
+        let of = |edge: Option<u32>, element| Some(format!("{}x{} of {element}", edge?, edge?));
+        let Matrices { float16, float32 } = adapter.matrices;
+        let matrices = [of(float16, "float16"), of(float32, "float32")];
+        let matrices: Vec<String> = matrices.into_iter().flatten().collect();
+        if !matrices.is_empty() {
+            print(&format!("    cooperative matrices: {}", matrices.join(", ")))?;
+        }
     }
     if !arguments.json {
         print("* is taken unless --adapter names another")?;

@@ -4,6 +4,26 @@ use super::offer::{self, Offer};
 use crate::error::{Error, Result};
 use serde::Serialize;
 
+/// Cooperative matrices: square ones, whose products a subgroup computes together, with sums in
+/// float32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Matrices {
+    /// Rows and columns of those of float16.
+    pub float16: Option<u32>,
+    /// Rows and columns of those of float32.
+    pub float32: Option<u32>,
+}
+
+impl Matrices {
+    /// There are none.
+    pub const NONE: Self = Self { float16: None, float32: None };
+
+    /// Whether there are any.
+    pub fn any(self) -> bool {
+        self != Self::NONE
+    }
+}
+
 /// What a person, or a run record, wants to know of an adapter.
 #[derive(Debug, Clone, Serialize)]
 pub struct AdapterDescription {
@@ -35,6 +55,8 @@ pub struct AdapterDescription {
     pub shader_f16: bool,
     /// Timestamps inside command buffers.
     pub timestamps: bool,
+    /// Cooperative matrices.
+    pub matrices: Matrices,
 }
 
 impl AdapterDescription {
@@ -66,7 +88,44 @@ impl AdapterDescription {
             max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
             shader_f16: features.contains(wgpu::Features::SHADER_F16),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            matrices: matrices(adapter, features, &limits),
         }
+    }
+}
+
+/// What kernels need of a device that is to compute with cooperative matrices: one whose matrices
+/// are of float16, if not of float32.
+pub(super) const FOR_MATRICES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+    .union(wgpu::Features::SHADER_F16)
+    .union(wgpu::Features::SUBGROUP);
+
+/// Bytes of workgroup memory that kernels with cooperative matrices take at most.
+pub(super) const BYTES_FOR_MATRICES: u32 = 32 << 10;
+
+/// The cooperative matrices that kernels know and an adapter has: square ones with sums in float32.
+fn matrices(adapter: &wgpu::Adapter, features: wgpu::Features, limits: &wgpu::Limits) -> Matrices {
+    let info = adapter.get_info();
+    // Mesa 26's lavapipe names them whatever its vectors are. With those of 128 bits it refuses a
+    // device that is to have them, and with those of 512 it falls over.
+    let sound = info.device_type != wgpu::DeviceType::Cpu
+        || [info.subgroup_min_size, info.subgroup_max_size] == [8, 8];
+    let bytes = limits.max_compute_workgroup_storage_size;
+    if !sound || !features.contains(FOR_MATRICES) || bytes < BYTES_FOR_MATRICES {
+        return Matrices::NONE;
+    }
+    let offered = adapter.cooperative_matrix_properties();
+    let edge = |factor: wgpu::CooperativeScalarType| {
+        let fits = |it: &&wgpu::CooperativeMatrixProperties| {
+            it.ab_type == factor
+                && it.cr_type == wgpu::CooperativeScalarType::F32
+                && it.m_size == it.n_size
+                && it.n_size == it.k_size
+        };
+        offered.iter().filter(fits).map(|it| it.m_size).max()
+    };
+    Matrices {
+        float16: edge(wgpu::CooperativeScalarType::F16),
+        float32: edge(wgpu::CooperativeScalarType::F32),
     }
 }
 

@@ -54,19 +54,33 @@ impl Device {
     /// or one that refuses a device.
     pub fn open(wanted: Option<&str>) -> Result<Self> {
         let (adapter, description) = adapter::choose(wanted)?;
-        let Offer { features, limits: offered } = Offer::of(&adapter);
+        let Offer { mut features, limits: offered } = Offer::of(&adapter);
         // The default WebGPU limits are enough for every kernel. Only the sizes of buffers and
         // textures are raised to what the adapter has, for models whose largest tensor would not
         // fit otherwise.
-        let limits = wgpu::Limits {
+        let mut limits = wgpu::Limits {
             max_buffer_size: offered.max_buffer_size,
             max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
             max_texture_dimension_2d: offered.max_texture_dimension_2d,
             ..wgpu::Limits::default().or_worse_values_from(&offered)
         };
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if !description.matrices.any() {
+            features.remove(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        } else {
+            limits.max_compute_workgroup_storage_size = adapter::BYTES_FOR_MATRICES;
+            #[expect(unsafe_code, reason = "wgpu calls cooperative matrices an experiment")]
+            // SAFETY: of all that it calls so, only cooperative matrices are asked for. They are
+            // used by texts of our own, which guard every index and keep to what naga translates
+            // rightly, and the doctor and the tuner hold each such kernel against float64.
+            unsafe {
+                experimental_features = wgpu::ExperimentalFeatures::enabled();
+            }
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("crisp"),
             required_features: features,
+            experimental_features,
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()

@@ -14,7 +14,7 @@ mod recorder;
 mod texture;
 
 pub use abilities::Abilities;
-pub use adapter::{AdapterDescription, adapters};
+pub use adapter::{AdapterDescription, Matrices, adapters};
 use buffer::Readback;
 pub use buffer::{Buffer, Reserved};
 pub use cut::{Piece, in_pieces};

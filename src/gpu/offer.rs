@@ -6,8 +6,9 @@
 use crate::error::{Error, Result};
 
 /// What costs nothing until it is used. Names are those of `CRISP_WITHOUT`.
-const FEATURES: [(&str, wgpu::Features); 4] = [
+const FEATURES: [(&str, wgpu::Features); 5] = [
     ("float16", wgpu::Features::SHADER_F16),
+    ("matrices", wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
     ("pipeline-cache", wgpu::Features::PIPELINE_CACHE),
     ("subgroups", wgpu::Features::SUBGROUP),
     ("timestamps", wgpu::Features::TIMESTAMP_QUERY),

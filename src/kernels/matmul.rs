@@ -185,6 +185,19 @@ pub enum Variant {
         #[serde(default)]
         slices: u32,
     },
+    /// `matmul_matrices` and `matmul_gradients_matrices`: cooperative matrices. Whole vectors only.
+    Matrices {
+        /// Whether the factors are float16, or float32.
+        float16: bool,
+        /// Rows and columns of a matrix.
+        edge: u32,
+        /// Rows and columns of a workgroup.
+        tile: [u32; 2],
+        /// Rows and columns of a subgroup.
+        block: [u32; 2],
+        /// Invocations that a subgroup is taken to have.
+        lanes: u32,
+    },
     /// `matmul_narrow`: a workgroup an element, values one by one; for projections of few columns.
     Narrow,
     /// `matmul_tiled`: tiles in workgroup memory, values one by one; any size.
@@ -199,11 +212,51 @@ impl fmt::Display for Variant {
                 write!(f, "matmul_blocked {}x{}/{}x{}", tile[0], tile[1], thread[0], thread[1])?;
                 if slices > 1 { write!(f, " in {slices} slices") } else { Ok(()) }
             }
+            Self::Matrices { float16, edge, tile, block, lanes } => {
+                let element = if float16 { "f16" } else { "f32" };
+                write!(f, "matmul_matrices {}x{}/{}x{}", tile[0], tile[1], block[0], block[1])?;
+                write!(f, " of {edge}x{edge} {element} by {lanes}")
+            }
             Self::Narrow => f.write_str("matmul_narrow"),
             Self::Tiled => f.write_str("matmul_tiled"),
         }
     }
 }
+
+/// The variants by cooperative matrices, from large tiles, which read least, to small ones.
+fn by_matrices(abilities: Abilities, factors: Element) -> Vec<Variant> {
+    let Abilities { matrices, lanes, .. } = abilities;
+    let float16 = factors == Element::F16;
+    let Some(edge) = (if float16 { matrices.float16 } else { matrices.float32 }) else {
+        return vec![];
+    };
+    let mut variants = Vec::new();
+    for ([down, across], high) in [([2, 4], 4), ([2, 2], 4), ([2, 2], 2)] {
+        let block = [high * edge, 2 * edge];
+        let tile = [down * block[0], across * block[1]];
+        // Every adapter grants 256 invocations.
+        let threads = down * across * lanes;
+        if threads <= 256 && depth_of_matrices(edge, tile, threads).is_some() {
+            variants.push(Variant::Matrices { float16, edge, tile, block, lanes });
+        }
+    }
+    variants
+}
+
+/// Steps along k of a tile: so many that an invocation has 1, 2 or 4 quads of each factor to bring.
+fn depth_of_matrices(edge: u32, tile: [u32; 2], threads: u32) -> Option<u32> {
+    let brings = |side: u32, depth: u32| {
+        [1, 2, 4].into_iter().any(|quads| side * depth == 4 * quads * threads)
+    };
+    let fits = |depth: &u32| {
+        depth.is_multiple_of(edge) && tile.into_iter().all(|side| brings(side, *depth))
+    };
+    [32, 16, 8].into_iter().find(fits)
+}
+
+/// How many workgroups a result has to be for large tiles of matrices, and for any: with few, most
+/// of a large GPU would wait for them.
+const FOR_MATRICES: [u64; 2] = [96, 20];
 
 /// The blocked variant of a tile, an invocation's part of it, and slices.
 const fn blocked(tile: [u32; 2], thread: [u32; 2], slices: u32) -> Variant {
@@ -239,9 +292,10 @@ impl Variant {
 
     /// The variants that can compute products, and are worth a try on such a device.
     pub fn candidates(abilities: Abilities, asked: Asked) -> Vec<Self> {
-        let Asked { products, sizes, .. } = asked;
+        let Asked { products, sizes, factors } = asked;
         let mut candidates = vec![];
         if in_vectors(products, sizes) {
+            candidates.extend(by_matrices(abilities, factors));
             if abilities.streaming {
                 for (rows, quads) in [(16, 2), (16, 3), (20, 2), (12, 3), (12, 2), (8, 3)] {
                     candidates.push(Self::Streaming { rows, quads });
@@ -262,12 +316,12 @@ impl Variant {
 
     /// Whether it computes the gradients of a projection in one launch.
     pub fn computes_gradients(self) -> bool {
-        matches!(self, Self::Blocked { .. })
+        matches!(self, Self::Blocked { .. } | Self::Matrices { .. })
     }
 
     /// A good choice where nothing was measured. `sizes` are those of the largest batch.
     pub fn default_for(abilities: Abilities, asked: Asked, largest: &Sizes) -> Self {
-        let Asked { products, sizes, .. } = asked;
+        let Asked { products, sizes, factors } = asked;
         if !in_vectors(products, sizes) {
             return if is_narrow(products, sizes) { Self::Narrow } else { Self::Tiled };
         }
@@ -275,26 +329,40 @@ impl Variant {
             return Self::STREAMING;
         }
         let [m, n, k] = sizes.map(|size| size.at(largest));
-        let enough = |(variant, wanted): &(Self, u64)| {
-            let Self::Blocked { tile, .. } = variant else { return false };
-            let [rows, columns] = tile.map(u64::from);
+        let workgroups = |[rows, columns]: [u32; 2]| {
             let down = match products {
-                Products::One(_) => m.div_ceil(rows),
+                Products::One(_) => m.div_ceil(u64::from(rows)),
                 // The gradient of fewer rows has the longer sums, and is half of the work.
-                Products::Gradients => 2 * m.min(k).div_ceil(rows),
+                Products::Gradients => 2 * m.min(k).div_ceil(u64::from(rows)),
             };
-            down * n.div_ceil(columns) >= *wanted
+            down * n.div_ceil(u64::from(columns))
         };
+        let enough = |variant: Self, wanted: u64| match variant {
+            Self::Blocked { tile, .. } | Self::Matrices { tile, .. } => workgroups(tile) >= wanted,
+            _ => false,
+        };
+        // Matrices of float32 have not run anywhere yet: they are for the tuner to try.
+        if factors == Element::F16 {
+            let variants = by_matrices(abilities, factors);
+            let large = variants.iter().find(|variant| enough(**variant, FOR_MATRICES[0]));
+            let small = variants.last().filter(|variant| enough(**variant, FOR_MATRICES[1]));
+            if let Some(variant) = large.or(small) {
+                return *variant;
+            }
+        }
+        let enough = |(variant, wanted): &(Self, u64)| enough(*variant, *wanted);
         DEFAULTS.into_iter().find(enough).map_or(Self::Tiled, |(variant, _)| variant)
     }
 }
 
 /// The shaders of all variants.
-pub(crate) fn shaders() -> [Shader; 5] {
+pub(crate) fn shaders() -> [Shader; 7] {
     [
         shader!("matmul_streaming"),
         shader!("matmul_blocked"),
         shader!("matmul_gradients"),
+        shader!("matmul_matrices"),
+        shader!("matmul_gradients_matrices"),
         shader!("matmul_tiled"),
         shader!("matmul_narrow"),
     ]
@@ -349,6 +417,10 @@ pub fn matmul(
             let shader = tiles(transposed(shader!("matmul_blocked")), tile, thread, slices);
             (shader, cover(tile), Access::Read)
         }
+        Variant::Matrices { tile, .. } if in_vectors => {
+            let shader = matrices(transposed(shader!("matmul_matrices")), variant);
+            (shader, cover(tile), Access::Read)
+        }
         Variant::Narrow if is_narrow => {
             let elements = Count::new(m.times(n.factor), 1);
             (shader!("matmul_narrow"), Grid::Linear(elements), Access::Read)
@@ -385,7 +457,15 @@ pub fn gradients(
     sizes: [Size; 3],
     operands: GradientOperands,
 ) -> Option<Command> {
-    let Variant::Blocked { tile, thread, slices } = variant else { return None };
+    let (shader, tile) = match variant {
+        Variant::Blocked { tile, thread, slices } => {
+            (tiles(shader!("matmul_gradients"), tile, thread, slices), tile)
+        }
+        Variant::Matrices { tile, .. } => {
+            (matrices(shader!("matmul_gradients_matrices"), variant), tile)
+        }
+        _ => return None,
+    };
     if !in_vectors(Products::Gradients, sizes) {
         return None;
     }
@@ -393,7 +473,6 @@ pub fn gradients(
     // Rows of tiles of the one gradient above those of the other.
     let other = k.fixed()?.next_multiple_of(u64::from(tile[0]));
     let grid = Grid::Plane(Count::new(n, tile[1]), Count::new(m.and(other), tile[0]));
-    let shader = tiles(shader!("matmul_gradients"), tile, thread, slices);
     Some(gradient_launch(shader, grid, sizes, operands))
 }
 
@@ -453,4 +532,27 @@ pub(super) fn tiles(shader: Shader, tile: [u32; 2], thread: [u32; 2], slices: u3
         .with("THREAD_COLUMNS", format!("{}u", thread[1]))
         .with("SLICES", format!("{slices}u"))
         .with("DEPTH", format!("{}u", depth.unwrap_or(8)))
+}
+
+/// Sets the constants of `shaders/shared/matrices.wgsl`.
+fn matrices(shader: Shader, variant: Variant) -> Shader {
+    let Variant::Matrices { float16, edge, tile, block, lanes } = variant else { return shader };
+    let [down, across] = [0, 1].map(|at| tile[at] / block[at]);
+    let threads = down * across * lanes;
+    let depth = depth_of_matrices(edge, tile, threads).unwrap_or(edge);
+    let mut shader = shader
+        .with("EDGE", format!("{edge}u"))
+        .with("DOWN", format!("{down}u"))
+        .with("ACROSS", format!("{across}u"))
+        .with("TALL", block[0] == 4 * edge)
+        .with("THREADS", format!("{threads}u"))
+        .with("DEPTH", format!("{depth}u"))
+        .with("PAD", if float16 { "8u" } else { "4u" });
+    // No constant can be a type.
+    let mut text = shader.text.replace("coop_mat16x16", &format!("coop_mat{edge}x{edge}"));
+    if float16 {
+        text = text.replacen("alias Factor = f32;", "alias Factor = f16;", 1);
+    }
+    shader.text = text.into();
+    shader
 }

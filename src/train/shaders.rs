@@ -8,11 +8,12 @@ use crate::files;
 use crate::gpu::Abilities;
 use crate::graph::{Graph, Pass, Plan, Precision};
 use crate::kernels::matmul::{
-    Activation, GradientOperands, Operands, Products, Transposition, Variant, gradients, matmul,
+    Activation, Asked, GradientOperands, Operands, Products, Transposition, Variant, gradients,
+    matmul,
 };
 use crate::kernels::normed::{self, Product, Sum};
 use crate::kernels::tune::Tuning;
-use crate::kernels::{Command, Launch, Size, Sizes, TensorId, pointwise, probe};
+use crate::kernels::{Command, Element, Launch, Size, Sizes, TensorId, pointwise, probe};
 use crate::model::{Config, Halves, Inputs, Weights, network};
 use crate::sparsity::Policy;
 use serde_json::{Map, Value, json};
@@ -85,7 +86,17 @@ impl Shaders {
                 }
             }
         }
-        shaders.add_products()?;
+        for abilities in ADAPTERS.into_iter().chain(Abilities::WITH_MATRICES) {
+            for factors in [Element::F32, Element::F16] {
+                shaders.add_products(abilities, factors)?;
+            }
+        }
+        shaders.add_normed()?;
+        // Of no model here: their gradients meet in products.
+        let [a, b, sum] = [0, 1, 2].map(TensorId);
+        let add = pointwise::add(Size::from(132u32), a, b, sum);
+        shaders.add([add].into_iter(), "gradients that meet elsewhere")?;
+        shaders.add([probe::subgroups(a)].into_iter(), "crisp doctor")?;
         Ok(shaders)
     }
 
@@ -143,49 +154,34 @@ impl Shaders {
         Ok(())
     }
 
-    /// Adds what the tuner may choose for products, with every end that they may have.
-    fn add_products(&mut self) -> Result<()> {
+    /// Adds what the tuner may choose for products of factors that are stored in such elements.
+    fn add_products(&mut self, abilities: Abilities, factors: Element) -> Result<()> {
         let sizes = [132u32, 68, 36].map(Size::from);
-        let [a, b, bias, before, bent, addend, c] = [0, 1, 2, 3, 4, 5, 6].map(TensorId);
-        let product = Operands::product(a, b, c);
-        let ends = [Activation::None, Activation::Gelu, Activation::Relu].map(|activation| {
-            let keeps = activation != Activation::None;
-            let (bias, before) = (keeps.then_some(bias), keeps.then_some(before));
-            Operands { bias, activation, before, ..product }
-        });
-        let ends = ends.into_iter().chain([Activation::Gelu, Activation::Relu].map(|activation| {
-            Operands { activation, bent: Some(bent), addend: Some(addend), ..product }
-        }));
-        let ends: Vec<Operands> = ends.chain([Operands { accumulate: true, ..product }]).collect();
-        for abilities in ADAPTERS {
-            for transposition in [Transposition::Nn, Transposition::Nt, Transposition::Tn] {
-                let products = Products::One(transposition);
-                for variant in Variant::candidates(abilities, (products, sizes).into()) {
-                    let command =
-                        |end: &Operands| matmul(variant, transposition, sizes, *end, |_| c);
-                    self.add(ends.iter().map(command), "a product that was tuned")?;
-                }
-            }
-            let asked = (Products::Gradients, sizes).into();
-            for variant in Variant::candidates(abilities, asked) {
-                let commands = [(None, false), (Some((Activation::Gelu, bent)), true)];
-                let commands = commands.into_iter().filter_map(|(bent, accumulate)| {
-                    let operands = GradientOperands {
-                        dy: a,
-                        weight: b,
-                        x: bias,
-                        bent,
-                        addend: bent.map(|_| addend),
-                        dx: c,
-                        dweight: before,
-                        dbias: TensorId(7),
-                        accumulate,
-                    };
-                    gradients(variant, sizes, operands)
+        let asked = |products| Asked { factors, ..Asked::from((products, sizes)) };
+        for transposition in [Transposition::Nn, Transposition::Nt, Transposition::Tn] {
+            for variant in Variant::candidates(abilities, asked(Products::One(transposition))) {
+                let commands = ends().into_iter().map(|operands| {
+                    let scratch = |_| SUMS[1];
+                    stored(matmul(variant, transposition, sizes, operands, scratch), factors)
                 });
-                self.add(commands, "gradients that were tuned")?;
+                let commands = commands.collect::<Result<Vec<_>>>()?;
+                self.add(commands.into_iter(), "a product that was tuned")?;
             }
         }
+        for variant in Variant::candidates(abilities, asked(Products::Gradients)) {
+            let commands = gradient_ends()
+                .into_iter()
+                .filter_map(|operands| Some(stored(gradients(variant, sizes, operands)?, factors)));
+            let commands = commands.collect::<Result<Vec<_>>>()?;
+            self.add(commands.into_iter(), "gradients that were tuned")?;
+        }
+        Ok(())
+    }
+
+    /// Adds what the tuner may choose for the projections around a LayerNorm.
+    fn add_normed(&mut self) -> Result<()> {
+        let sizes = [132u32, 68, 36].map(Size::from);
+        let [a, b, bias, before, bent, addend, c] = [0, 1, 2, 3, 4, 5, 6].map(TensorId);
         let asked = (Products::One(Transposition::Nt), sizes).into();
         for variant in Variant::candidates(Abilities::GPU, asked) {
             let sum = Sum { a, weight: b, bias, residual: addend, z: c, statistics: before };
@@ -199,9 +195,7 @@ impl Shaders {
             let commands = [normed::sum(variant, sizes, sum)].into_iter().chain(products);
             self.add(commands.flatten(), "projections around a LayerNorm that were tuned")?;
         }
-        // Of no model here: their gradients meet in products.
-        self.add([pointwise::add(sizes[0], a, b, c)].into_iter(), "gradients that meet elsewhere")?;
-        self.add([probe::subgroups(a)].into_iter(), "crisp doctor")
+        Ok(())
     }
 
     fn add(&mut self, commands: impl Iterator<Item = Command>, used: &str) -> Result<()> {
@@ -225,6 +219,50 @@ impl Shaders {
         }
         Ok(())
     }
+}
+
+/// What takes part in products: factors, what else passes between kernels, and what is float32 in
+/// any case: a bias, or the gradients of weight and bias.
+const FACTORS: [TensorId; 3] = [TensorId(0), TensorId(1), TensorId(2)];
+const BETWEEN: [TensorId; 4] = [TensorId(3), TensorId(4), TensorId(5), TensorId(8)];
+const SUMS: [TensorId; 2] = [TensorId(6), TensorId(7)];
+
+/// Every end that products have.
+fn ends() -> Vec<Operands> {
+    let ([a, b, _], [c, bent, addend, before], [bias, _]) = (FACTORS, BETWEEN, SUMS);
+    let product = Operands::product(a, b, c);
+    let activated = |activation| {
+        let keeps = activation != Activation::None;
+        let (bias, before) = (keeps.then_some(bias), keeps.then_some(before));
+        Operands { bias, activation, before, ..product }
+    };
+    let sloped =
+        |activation| Operands { activation, bent: Some(bent), addend: Some(addend), ..product };
+    let mut ends = [Activation::None, Activation::Gelu, Activation::Relu].map(activated).to_vec();
+    ends.extend([Activation::Gelu, Activation::Relu].map(sloped));
+    ends.push(Operands { accumulate: true, ..product });
+    ends
+}
+
+/// Ends that gradients have.
+fn gradient_ends() -> [GradientOperands; 2] {
+    let ([dy, weight, x], [dx, bent, addend, _], [dweight, dbias]) = (FACTORS, BETWEEN, SUMS);
+    let of = |bent: Option<(Activation, TensorId)>, accumulate| {
+        let addend = bent.map(|_| addend);
+        GradientOperands { dy, weight, x, bent, addend, dx, dweight, dbias, accumulate }
+    };
+    [of(None, false), of(Some((Activation::Gelu, bent)), true)]
+}
+
+/// A command whose factors, and what passes between kernels, are stored in such elements.
+fn stored(command: Command, factors: Element) -> Result<Command> {
+    let Command::Launch(launch) = command else { return Ok(command) };
+    let name = launch.shader.name;
+    let is_float16 = |tensor| factors == Element::F16 && !SUMS.contains(&tensor);
+    let launch = launch.in_float16(is_float16).map_err(|binding| {
+        Error::internal(format!("{name} knows no float16 at its binding {binding}"))
+    })?;
+    Ok(Command::Launch(launch))
 }
 
 /// The plans that training and evaluating a model take under a policy, for batches up to a size,

@@ -6,6 +6,7 @@
 
 #![expect(unsafe_code, reason = "Vulkan is an unsafe interface")]
 
+use super::drivers::MATRIX_INSTRUCTIONS;
 use ash::{Device, Entry, Instance, khr, vk};
 use serde_json::{Map, Value};
 use std::ffi::{CStr, c_char};
@@ -15,8 +16,10 @@ use std::path::{Path, PathBuf};
 
 /// Prints the name of the driver, then one line of JSON for each SPIR-V module in a directory: an
 /// object with the driver's statistics by their names, or `error` if it does not compile. The names
-/// of the files, `NUMBER-BUFFERS.spv`, say how many storage buffers a module binds.
-pub fn print_statistics(directory: &Path) -> Result<(), String> {
+/// of the files, `NUMBER-BUFFERS-LANES.spv`, say how many storage buffers a module binds, and for
+/// subgroups of how many invocations with cooperative matrices it is; 0 for all. Those that are not
+/// for `lanes` are not compiled.
+pub fn print_statistics(directory: &Path, lanes: u32) -> Result<(), String> {
     let says = |why: io::Error| format!("{}: {why}", directory.display());
     let entries = fs::read_dir(directory).map_err(says)?;
     let mut files: Vec<PathBuf> =
@@ -28,11 +31,16 @@ pub fn print_statistics(directory: &Path) -> Result<(), String> {
     for file in files {
         let code: Vec<u32> = bytemuck::pod_collect_to_vec(&fs::read(&file).map_err(says)?);
         let name = file.file_stem().unwrap_or_default().to_string_lossy();
-        let buffers = name.split_once('-').and_then(|(_, buffers)| buffers.parse().ok());
-        let buffers = buffers.ok_or_else(|| format!("{name}: no number of storage buffers"))?;
-        let statistics = client
-            .statistics(&code, buffers)
-            .unwrap_or_else(|why| Map::from_iter([("error".into(), why.into())]));
+        let numbers: Vec<u32> = name.split('-').filter_map(|number| number.parse().ok()).collect();
+        let [_, buffers, wanted] = numbers[..] else {
+            return Err(format!("{name}: is no NUMBER-BUFFERS-LANES"));
+        };
+        let statistics = match wanted == 0 || wanted == lanes {
+            true => client
+                .statistics(&code, buffers, wanted > 0)
+                .unwrap_or_else(|why| Map::from_iter([("error".into(), why.into())])),
+            false => Map::new(),
+        };
         writeln!(out, "{}", Value::from(statistics)).map_err(says)?;
     }
     Ok(())
@@ -85,6 +93,7 @@ impl Client {
             let mut vulkan_11 = vk::PhysicalDeviceVulkan11Features::default();
             let mut vulkan_12 = vk::PhysicalDeviceVulkan12Features::default();
             let mut vulkan_13 = vk::PhysicalDeviceVulkan13Features::default();
+            let mut matrices = vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default();
             let mut features = vk::PhysicalDeviceFeatures2::default()
                 .push_next(&mut vulkan_11)
                 .push_next(&mut vulkan_12)
@@ -93,6 +102,10 @@ impl Client {
             if offers(ash::ext::robustness2::NAME) {
                 names.push(ash::ext::robustness2::NAME.as_ptr());
                 features = features.push_next(&mut robustness);
+            }
+            if offers(khr::cooperative_matrix::NAME) {
+                names.push(khr::cooperative_matrix::NAME.as_ptr());
+                features = features.push_next(&mut matrices);
             }
             instance.get_physical_device_features2(physical, &mut features);
             let mut executables =
@@ -112,8 +125,14 @@ impl Client {
     }
 
     /// The statistics of a module whose entry point is `main`, binding 0 uniform and so many
-    /// storage buffers behind it.
-    fn statistics(&self, code: &[u32], buffers: u32) -> Result<Map<String, Value>, String> {
+    /// storage buffers behind it, and the instructions that multiply matrices if they are to be
+    /// counted.
+    fn statistics(
+        &self,
+        code: &[u32],
+        buffers: u32,
+        matrices: bool,
+    ) -> Result<Map<String, Value>, String> {
         let bindings: Vec<_> = (0..=buffers)
             .map(|binding| {
                 vk::DescriptorSetLayoutBinding::default()
@@ -140,14 +159,18 @@ impl Client {
                 .stage(vk::ShaderStageFlags::COMPUTE)
                 .module(module)
                 .name(c"main");
+            let code = match matrices {
+                true => vk::PipelineCreateFlags::CAPTURE_INTERNAL_REPRESENTATIONS_KHR,
+                false => vk::PipelineCreateFlags::empty(),
+            };
             let create = vk::ComputePipelineCreateInfo::default()
-                .flags(vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR)
+                .flags(vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR | code)
                 .stage(stage)
                 .layout(layout);
             let pipelines =
                 self.device.create_compute_pipelines(vk::PipelineCache::null(), &[create], None);
             let pipeline = pipelines.map_err(|(_, why)| text(why))?[0];
-            let statistics = self.of_pipeline(pipeline).map_err(text);
+            let statistics = self.of_pipeline(pipeline, matrices).map_err(text);
             self.device.destroy_pipeline(pipeline, None);
             self.device.destroy_shader_module(module, None);
             self.device.destroy_pipeline_layout(layout, None);
@@ -158,7 +181,11 @@ impl Client {
 
     /// All that is said of a pipeline. A driver may split it into several programs; the last is the
     /// shader, and what stands before it prepares.
-    unsafe fn of_pipeline(&self, pipeline: vk::Pipeline) -> Result<Map<String, Value>, vk::Result> {
+    unsafe fn of_pipeline(
+        &self,
+        pipeline: vk::Pipeline,
+        matrices: bool,
+    ) -> Result<Map<String, Value>, vk::Result> {
         // SAFETY: the pipeline is alive, and captures statistics; each value is read as the format
         // that comes with it says.
         unsafe {
@@ -180,7 +207,37 @@ impl Client {
                 };
                 (name, value)
             };
-            Ok(statistics.iter().map(read).collect())
+            let mut statistics: Map<String, Value> = statistics.iter().map(read).collect();
+            if matrices {
+                let count = self.matrix_instructions(&info)?;
+                statistics.insert(MATRIX_INSTRUCTIONS.into(), count.into());
+            }
+            Ok(statistics)
+        }
+    }
+
+    /// How many instructions multiply matrices in the machine's code, which the driver was asked to
+    /// keep.
+    unsafe fn matrix_instructions(
+        &self,
+        program: &vk::PipelineExecutableInfoKHR<'_>,
+    ) -> Result<u64, vk::Result> {
+        // SAFETY: the program is alive; the driver is told how much room each text has.
+        unsafe {
+            let mut kept =
+                self.executables.get_pipeline_executable_internal_representations(program)?;
+            let mut texts: Vec<Vec<u8>> = kept.iter().map(|it| vec![0; it.data_size]).collect();
+            for (kept, text) in kept.iter_mut().zip(&mut texts) {
+                kept.p_data = text.as_mut_ptr().cast();
+            }
+            let mut count = kept.len() as u32;
+            let fetch = self.executables.fp().get_pipeline_executable_internal_representations_khr;
+            let device = self.executables.device();
+            fetch(device, program, &mut count, kept.as_mut_ptr()).result()?;
+            // Several stages of compilation, of which the last is the machine's code.
+            let code = texts.last().map(|code| String::from_utf8_lossy(code).to_lowercase());
+            let multiplies = |line: &&str| line.contains("hmma") || line.contains("wmma");
+            Ok(code.map_or(0, |code| code.lines().filter(multiplies).count() as u64))
         }
     }
 }

@@ -84,6 +84,9 @@ pub const INSTALLED: [Card; 3] = [
     Card { suite: Suite::Installed, name: "vega20", kind: GCN },
 ];
 
+/// A figure that no driver gives: it is counted in the code that it has made.
+pub const MATRIX_INSTRUCTIONS: &str = "Matrix instructions";
+
 /// What a compiler made of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Statistics {
@@ -97,14 +100,16 @@ pub struct Statistics {
     /// Waves of a SIMD (AMD), warps of a multiprocessor (NVIDIA), threads of a workgroup (Apple),
     /// waves of a core (Adreno) that there is room for.
     pub occupancy: u64,
+    /// Instructions that multiply matrices, where the kernel has any to multiply.
+    pub matrices: u64,
 }
 
 /// What a driver said.
 pub struct Answers {
     /// The driver's name and version.
     pub driver: String,
-    /// What it made of each module, in their order.
-    pub statistics: Vec<Statistics>,
+    /// What it made of each module, in their order; nothing of those that are not for this card.
+    pub statistics: Vec<Option<Statistics>>,
 }
 
 impl Answers {
@@ -116,6 +121,17 @@ impl Answers {
 }
 
 impl Card {
+    /// Invocations of the subgroups that multiply matrices of float16, where the card and its driver
+    /// do; 0 where not.
+    pub fn lanes(&self) -> u32 {
+        match (self.suite, self.kind, self.name) {
+            (Suite::Installed, ..) => 0,
+            (_, Kind::Nvidia { .. }, _) => 32,
+            (_, _, "navi31" | "gfx1201") => 64,
+            _ => 0,
+        }
+    }
+
     /// What this card's compiler makes of modules that lie in a directory. `program` is the one
     /// that `tests/cards/program.rs` is.
     ///
@@ -130,6 +146,7 @@ impl Card {
         let mut command = self.command(program)?;
         let output = command
             .args(["statistics".as_ref(), directory])
+            .arg(self.lanes().to_string())
             .output()
             .map_err(|why| format!("{self}: {command:?}: {why}"))?;
         if !output.status.success() {
@@ -143,7 +160,11 @@ impl Card {
         let read = |(line, module): (&str, &Compiled)| {
             let said: Map<String, Value> =
                 serde_json::from_str(line).map_err(|why| format!("{self}: {why}: {line}"))?;
-            self.statistics(&said, module).ok_or_else(|| format!("{self}: {}: {line}", module.name))
+            if said.is_empty() && module.lanes != self.lanes() {
+                return Ok(None);
+            }
+            let statistics = self.statistics(&said, module);
+            statistics.map(Some).ok_or_else(|| format!("{self}: {}: {line}", module.name))
         };
         let statistics = rest.lines().zip(modules).map(read).collect::<Result<_, _>>()?;
         Ok(Answers { driver: driver.into(), statistics })
@@ -166,6 +187,7 @@ impl Card {
     /// Reads what a driver said; none where it says something else than it should.
     fn statistics(&self, said: &Map<String, Value>, module: &Compiled) -> Option<Statistics> {
         let number = |name: &str| said.get(name)?.as_u64();
+        let matrices = if module.lanes > 0 { number(MATRIX_INSTRUCTIONS)? } else { 0 };
         Some(match self.kind {
             Kind::Amd { waves } => Statistics {
                 registers: number("VGPRs")?,
@@ -173,6 +195,7 @@ impl Card {
                 memory: number("Scratch size")?,
                 // Where a wave has 32 lanes the driver counts twice as many as there can be.
                 occupancy: number("Subgroups per SIMD")?.min(waves),
+                matrices,
             },
             Kind::Nvidia { warps, workgroups, bytes } => {
                 let each = u64::from(module.invocations.div_ceil(32));
@@ -184,6 +207,7 @@ impl Card {
                     spills: number("Spills to memory")?,
                     memory: number("SLM size")?,
                     occupancy: by_registers.min(workgroups).min(by_memory) * each,
+                    matrices,
                 }
             }
             Kind::Apple => Statistics {
@@ -191,12 +215,14 @@ impl Card {
                 spills: number("Spills")?,
                 memory: number("Scratch")?,
                 occupancy: number("Threads")?,
+                matrices,
             },
             Kind::Adreno => Statistics {
                 registers: number("Registers used")?,
                 spills: number("STP Count")? + number("LDP Count")?,
                 memory: 0,
                 occupancy: number("Max Waves Per Core")?,
+                matrices,
             },
         })
     }
@@ -230,7 +256,7 @@ pub fn installed_radv() -> Option<PathBuf> {
 }
 
 /// Writes modules to a temporary directory, in their order and each with its number of storage
-/// buffers in its name, from where drivers take them.
+/// buffers and its lanes in its name, from where drivers take them.
 ///
 /// # Errors
 /// What the operating system refuses.
@@ -238,7 +264,7 @@ pub fn laid_out(modules: &[Compiled]) -> Result<tempfile::TempDir, String> {
     let says = |why: std::io::Error| format!("a temporary directory: {why}");
     let directory = tempfile::tempdir().map_err(says)?;
     for (number, module) in modules.iter().enumerate() {
-        let name = format!("{number:04}-{}.spv", module.storage_buffers);
+        let name = format!("{number:04}-{}-{}.spv", module.storage_buffers, module.lanes);
         let code = bytemuck::cast_slice(&module.code);
         std::fs::write(directory.path().join(name), code).map_err(says)?;
     }

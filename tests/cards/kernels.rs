@@ -52,6 +52,9 @@ pub const MODELS: [Model; 3] = [
 
 /// What cards can do, and the floor that has no subgroup functions.
 const ABILITIES: [Abilities; 2] = [Abilities::GPU, Abilities::PLAIN_GPU];
+/// The cards that have cooperative matrices of float16 for drivers that compile without a card:
+/// NVIDIA's, with subgroups of 32, and AMD's, with subgroups of 64.
+const WITH_MATRICES: [Abilities; 2] = [Abilities::WITH_MATRICES[0], Abilities::WITH_MATRICES[1]];
 
 /// A batch of sentences of one length.
 #[derive(Clone, Copy)]
@@ -85,12 +88,13 @@ impl Model {
     pub fn plans(
         &self,
         policy: &str,
+        precision: Precision,
         abilities: Abilities,
         batch: Batch,
     ) -> Vec<(&'static str, Plan)> {
         let policy: Policy = policy.parse().unwrap_or_else(|why| panic!("{why}"));
         let sizes = batch.sizes(self, &policy);
-        plans(&self.config(), &policy, Precision::F32, &abilities.into(), sizes)
+        plans(&self.config(), &policy, precision, &abilities.into(), sizes)
             .unwrap_or_else(|why| panic!("{why}"))
     }
 
@@ -100,18 +104,40 @@ impl Model {
         let mut texts = BTreeMap::new();
         for abilities in ABILITIES {
             for (policy, batch) in POLICIES.iter().flat_map(|it| [(it, SST2), (it, LONG)]) {
-                for (_, plan) in self.plans(policy, abilities, batch) {
-                    for (_, command) in plan.commands {
-                        let Command::Launch(launch) = command else { continue };
-                        let key = (launch.shader.name, launch.shader.constants.clone());
-                        let new = || Text { launch, with_subgroups: false };
-                        let text = texts.entry(key).or_insert_with(new);
-                        text.with_subgroups |= abilities.subgroups;
-                    }
+                for launch in self.launches(policy, Precision::F32, abilities, batch) {
+                    let key = (launch.shader.name, launch.shader.constants.clone());
+                    let new = || Text { launch, with_subgroups: false, lanes: 0 };
+                    let text = texts.entry(key).or_insert_with(new);
+                    text.with_subgroups |= abilities.subgroups;
                 }
             }
         }
+        // Whatever the policy is, products are the same.
+        for (abilities, batch) in WITH_MATRICES.into_iter().flat_map(|it| [(it, SST2), (it, LONG)])
+        {
+            let launches = self.launches(POLICIES[0], Precision::Mixed, abilities, batch);
+            for launch in launches.filter(|launch| launch.shader.name.ends_with("_matrices")) {
+                let key = (launch.shader.name, launch.shader.constants.clone());
+                let text = Text { launch, with_subgroups: true, lanes: abilities.lanes };
+                texts.insert(key, text);
+            }
+        }
         texts.into_values().collect()
+    }
+
+    fn launches(
+        &self,
+        policy: &str,
+        precision: Precision,
+        abilities: Abilities,
+        batch: Batch,
+    ) -> impl Iterator<Item = Launch> {
+        let plans = self.plans(policy, precision, abilities, batch);
+        let commands = plans.into_iter().flat_map(|(_, plan)| plan.commands);
+        commands.filter_map(|(_, command)| match command {
+            Command::Launch(launch) => Some(launch),
+            Command::Clear(_) => None,
+        })
     }
 }
 
@@ -119,6 +145,7 @@ impl Model {
 struct Text {
     launch: Launch,
     with_subgroups: bool,
+    lanes: u32,
 }
 
 /// All kernels of all models.
@@ -145,6 +172,8 @@ pub struct Compiled {
     pub code: Vec<u32>,
     /// How many storage buffers it binds.
     pub storage_buffers: u32,
+    /// Invocations of the subgroups that it is for, if it has cooperative matrices; else 0.
+    pub lanes: u32,
     /// Invocations of a workgroup.
     pub invocations: u32,
     /// Bytes of workgroup memory.
@@ -159,10 +188,10 @@ impl Catalogue {
         let Ok(texts) = parallel::map(&MODELS, |model| Ok::<_, Infallible>(model.texts()));
         for (model, texts) in MODELS.iter().zip(texts) {
             let mut kernels = Vec::new();
-            for Text { launch, with_subgroups } in texts {
+            for Text { launch, with_subgroups, lanes } in texts {
                 let shader = launch.shader;
                 let module = *numbers.entry(shader.text.clone()).or_insert_with(|| {
-                    modules.push(Compiled::new(&shader, launch.buffers.len() as u32));
+                    modules.push(Compiled::new(&shader, launch.buffers.len() as u32, lanes));
                     modules.len() - 1
                 });
                 let Shader { name, constants, .. } = shader;
@@ -176,7 +205,7 @@ impl Catalogue {
 
 impl Compiled {
     /// The SPIR-V that wgpu makes of a text in a release build.
-    pub fn new(shader: &Shader, storage_buffers: u32) -> Self {
+    pub fn new(shader: &Shader, storage_buffers: u32, lanes: u32) -> Self {
         let name = format!("{}({})", shader.name, shader.constants);
         // As `Device::pipeline` does.
         let text = shader.text.replacen("enable subgroups;", "", 1);
@@ -215,6 +244,6 @@ impl Compiled {
             |variable: &naga::GlobalVariable| module.types[variable.ty].inner.size(module.to_ctx());
         let workgroup_bytes = variables.map(|(_, variable)| bytes(variable)).sum();
         let invocations = module.entry_points[0].workgroup_size.iter().product();
-        Self { name, code, storage_buffers, invocations, workgroup_bytes }
+        Self { name, code, storage_buffers, lanes, invocations, workgroup_bytes }
     }
 }

@@ -7,8 +7,8 @@ use super::steps::{Recorded, Steps};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-/// What is measured of all cards: by card, of each module.
-pub type Measured = Vec<(Card, Vec<Statistics>)>;
+/// What is measured of all cards: by card, of each module that is for it.
+pub type Measured = Vec<(Card, Vec<Option<Statistics>>)>;
 
 /// The page. `versions` are the packages that drivers come from, as `scripts/cards.sh` lists them.
 pub fn page(
@@ -25,7 +25,7 @@ pub fn page(
     for (model, kernels) in &catalogue.models {
         let (name, heads) = (model.name, model.config().encoder.heads);
         let _ = writeln!(page, "\n## {name}: {heads} heads of {}, f32\n", model.head_dim);
-        table(&mut page, catalogue, kernels, measured);
+        table(&mut page, kernels, measured);
     }
     page
 }
@@ -114,7 +114,7 @@ fn commands(page: &mut String, steps: &Steps) {
     }
 }
 
-fn table(page: &mut String, catalogue: &Catalogue, kernels: &[Kernel], measured: &Measured) {
+fn table(page: &mut String, kernels: &[Kernel], measured: &Measured) {
     let heads: Vec<String> = FETCHED
         .iter()
         .map(|card| match card.suite {
@@ -128,7 +128,7 @@ fn table(page: &mut String, catalogue: &Catalogue, kernels: &[Kernel], measured:
         // Texts that all compilers make the same of share a row.
         let mut rows: BTreeMap<Vec<String>, Vec<&Kernel>> = BTreeMap::new();
         for kernel in family {
-            let cells = measured.iter().map(|(_, all)| cell(&all[kernel.module])).collect();
+            let cells = measured.iter().map(|(_, all)| cell(all[kernel.module])).collect();
             rows.entry(cells).or_default().push(kernel);
         }
         let mut rows: Vec<_> = rows.into_iter().collect();
@@ -139,27 +139,22 @@ fn table(page: &mut String, catalogue: &Catalogue, kernels: &[Kernel], measured:
             if texts.iter().all(|kernel| !kernel.with_subgroups) {
                 name.push_str(", without subgroup functions");
             }
-            let matrix: BTreeSet<usize> = texts
-                .iter()
-                .map(|kernel| matrix_operations(&catalogue.modules[kernel.module].code))
-                .collect();
-            if matrix != BTreeSet::from([0]) {
-                let counts: Vec<String> = matrix.iter().map(usize::to_string).collect();
-                let _ = write!(name, ", {} matrix operations", counts.join(" or "));
-            }
             let _ = writeln!(page, "| {name} | {} |", cells.join(" | "));
         }
     }
 }
 
-fn cell(statistics: &Statistics) -> String {
-    let Statistics { registers, spills, memory, occupancy } = statistics;
+fn cell(statistics: Option<Statistics>) -> String {
+    let Some(Statistics { registers, spills, memory, occupancy, matrices }) = statistics else {
+        return String::new();
+    };
+    let matrices = if matrices > 0 { format!(" · {matrices}") } else { String::new() };
     let beside = match (spills, memory) {
         (0, 0) => String::new(),
         (spills, 0) => format!(" **{spills}**"),
         (spills, memory) => format!(" **{spills}, {memory} B**"),
     };
-    format!("{registers} · {occupancy}{beside}")
+    format!("{registers} · {occupancy}{matrices}{beside}")
 }
 
 /// Values of constants by name, of all texts of a row.
@@ -212,17 +207,4 @@ fn constants(texts: &[&Kernel]) -> Constants {
         }
     }
     values
-}
-
-/// Operations of cooperative matrices in a module.
-fn matrix_operations(code: &[u32]) -> usize {
-    const COOPERATIVE_MATRIX_MULTIPLY_ADD: u32 = 4459;
-    // Behind the header each instruction begins with its length and its number.
-    let mut at = 5;
-    let mut count = 0;
-    while let Some(word) = code.get(at) {
-        count += usize::from(word & 0xffff == COOPERATIVE_MATRIX_MULTIPLY_ADD);
-        at += (word >> 16).max(1) as usize;
-    }
-    count
 }

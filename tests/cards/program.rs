@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! cards page [--record | --check]   docs/cards.md; fails where a budget is broken
-//! cards statistics DIR              what the first Vulkan device makes of SPIR-V in a directory
+//! cards statistics DIR LANES        what the first Vulkan device makes of SPIR-V in a directory
+//! cards products                    whether it computes products as it should
 //! ```
 //!
-//! `page` (`make cards`) starts itself as `statistics` under the driver of each card.
+//! `page` (`make cards`) starts itself as `statistics` under the driver of each card, and as
+//! `products` under one that computes.
 
 mod budgets;
 mod client;
+mod computed;
 mod drivers;
 mod kernels;
 mod page;
@@ -22,7 +25,7 @@ use kernels::Catalogue;
 use page::Measured;
 use std::convert::Infallible;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use steps::Steps;
 
@@ -37,13 +40,18 @@ enum Mode {
     Check,
 }
 
-const USAGE: &str = "cards page [--record | --check], or cards statistics DIR";
+const USAGE: &str =
+    "cards page [--record | --check], cards statistics DIR LANES, or cards products";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
-        ["statistics", directory] => client::print_statistics(Path::new(directory)),
+        ["statistics", directory, lanes] => match lanes.parse() {
+            Ok(lanes) => client::print_statistics(Path::new(directory), lanes),
+            Err(why) => Err(format!("{lanes}: {why}")),
+        },
+        ["products"] => computed::print_products(),
         ["page"] => page(Mode::Write),
         ["page", "--record"] => page(Mode::Record),
         ["page", "--check"] => page(Mode::Check),
@@ -71,6 +79,13 @@ fn page(mode: Mode) -> Result<(), String> {
     };
     let cards: Vec<Card> =
         FETCHED.into_iter().chain(INSTALLED).filter(|card| is_there(card.suite)).collect();
+    if is_there(Suite::Sid) {
+        match computed::products(&this_program()?) {
+            Ok(found) => eprintln!("cards: {found}"),
+            Err(why) if is_other("sid") => eprintln!("cards: {why} (no error)"),
+            Err(why) => return Err(why),
+        }
+    }
     let catalogue = Catalogue::new();
     let measured = measure(&catalogue, &cards, is_other)?;
     let steps = steps::steps();
@@ -115,7 +130,7 @@ fn measure(
 ) -> Result<Measured, String> {
     let modules = &catalogue.modules;
     let directory = drivers::laid_out(modules)?;
-    let program = std::env::current_exe().map_err(|why| format!("this program: {why}"))?;
+    let program = this_program()?;
     let compile =
         |card: &Card| Ok::<_, Infallible>(card.compile(&program, directory.path(), modules));
     let Ok(answers) = parallel::map(cards, compile);
@@ -137,7 +152,9 @@ fn find(catalogue: &Catalogue, measured: &Measured, steps: &Steps) -> Findings {
     for (model, kernels) in &catalogue.models {
         for kernel in kernels {
             for (card, statistics) in measured {
-                found.kernel(model, kernel.name, card, &statistics[kernel.module]);
+                if let Some(statistics) = &statistics[kernel.module] {
+                    found.kernel(model, kernel.name, card, statistics);
+                }
             }
         }
     }
@@ -145,6 +162,10 @@ fn find(catalogue: &Catalogue, measured: &Measured, steps: &Steps) -> Findings {
         found.step(policy, phase, recorded);
     }
     found
+}
+
+fn this_program() -> Result<PathBuf, String> {
+    std::env::current_exe().map_err(|why| format!("this program: {why}"))
 }
 
 /// What `scripts/cards.sh` says.

@@ -8,7 +8,7 @@
 
 use super::kernels::{MODELS, SST2};
 use crisp::gpu::{Abilities, Access};
-use crisp::graph::{Place, Plan, Role};
+use crisp::graph::{Place, Plan, Precision, Role};
 use crisp::kernels::{Command, Launch, Sizes, TensorId};
 use crisp::train::POLICIES;
 use std::collections::BTreeMap;
@@ -39,7 +39,7 @@ pub fn steps() -> Steps {
     let model = &MODELS[0];
     let mut steps = Vec::new();
     for policy in POLICIES {
-        let plans = model.plans(policy, Abilities::GPU, SST2);
+        let plans = model.plans(policy, Precision::F32, Abilities::GPU, SST2);
         for phase in ["training", "training in parts", "evaluation"] {
             let of_phase: Vec<_> = plans
                 .iter()

@@ -169,9 +169,16 @@ const device = await openDevice();
 await checkTheChecker(device);
 
 let errors = 0;
+let leftOut = 0;
 for (const file of files) {
   const shown = relative('', file).startsWith('..') ? file : relative('', file);
-  for (const { type, line, column, text } of await compile(device, readFileSync(file, 'utf8'))) {
+  const code = readFileSync(file, 'utf8');
+  // wgpu's cooperative matrices, which Dawn has by another name and with other rules.
+  if (/^enable wgpu_cooperative_matrix;$/m.test(code)) {
+    leftOut += 1;
+    continue;
+  }
+  for (const { type, line, column, text } of await compile(device, code)) {
     console.log(`${shown}:${line}:${column}: ${type}: ${text}`);
     if (type === 'error') errors += 1;
   }
@@ -179,5 +186,7 @@ for (const file of files) {
 device.destroy();
 
 const plural = (count, noun) => `${count} ${noun}${count === 1 ? '' : 's'}`;
-console.log(`Chrome's compiler: ${plural(files.length, 'shader')}, ${plural(errors, 'error')}`);
+const checked = plural(files.length - leftOut, 'shader');
+const others = leftOut > 0 ? ` (${leftOut} with cooperative matrices are not for Chrome)` : '';
+console.log(`Chrome's compiler: ${checked}, ${plural(errors, 'error')}${others}`);
 process.exitCode = errors > 0 ? 1 : 0;

@@ -71,7 +71,7 @@ fn the_installed_compiler_needs_no_more_than_is_known() {
             for (var i = 0u; i < 200u; i++) { own[(i * i * at) % 200u] += values[i]; }
             values[at] = own[at % 200u];
         }";
-    let in_memory = [Compiled::new(&Shader::new("in_memory", text), 1)];
+    let in_memory = [Compiled::new(&Shader::new("in_memory", text), 1, 0)];
     let [directory, apart] = [modules.as_slice(), &in_memory]
         .map(|modules| drivers::laid_out(modules).unwrap_or_else(|why| panic!("{why}")));
     let mut found = Findings::default();
@@ -85,11 +85,13 @@ fn the_installed_compiler_needs_no_more_than_is_known() {
             eprintln!("{card}: compiled by {}, whose figures are not known", answers.driver);
             continue;
         }
-        let bytes = compile(&apart, &in_memory).statistics[0].memory;
-        assert!(bytes >= 200 * 4, "{card}: {bytes} bytes");
+        let bytes = compile(&apart, &in_memory).statistics[0].map(|it| it.memory);
+        assert!(bytes >= Some(200 * 4), "{card}: {bytes:?} bytes");
         for (model, kernels) in &CATALOGUE.models {
             for kernel in kernels {
-                found.kernel(model, kernel.name, card, &answers.statistics[kernel.module]);
+                if let Some(statistics) = &answers.statistics[kernel.module] {
+                    found.kernel(model, kernel.name, card, statistics);
+                }
             }
         }
     }
@@ -140,7 +142,8 @@ fn the_catalogue_has_every_kernel_for_cards() {
     }
     for module in &catalogue.modules {
         assert!(module.storage_buffers >= 1 && module.invocations >= 1, "{}", module.name);
-        assert!(module.workgroup_bytes <= 16 << 10 && module.code.len() > 5, "{}", module.name);
+        let most = if module.lanes > 0 { 32 << 10 } else { 16 << 10 };
+        assert!(module.workgroup_bytes <= most && module.code.len() > 5, "{}", module.name);
     }
 }
 
@@ -205,7 +208,8 @@ fn barriers_are_counted_as_wgpu_records_them() {
 #[test]
 fn what_is_otherwise_than_known_is_said() {
     let card: &Card = &INSTALLED[1];
-    let statistics = |spills| Statistics { registers: 256, spills, memory: 0, occupancy: 8 };
+    let statistics =
+        |spills| Statistics { registers: 256, spills, memory: 0, occupancy: 8, matrices: 0 };
     let found = |spills| {
         let mut found = Findings::default();
         found.kernel(&MODELS[0], "attention_forward", card, &statistics(spills));

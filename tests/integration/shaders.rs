@@ -26,6 +26,11 @@ const WORKGROUP_SIZE: [u32; 3] = [256, 256, 64];
 /// The line that Chrome's compiler requires, and naga refuses, before subgroup functions.
 const ENABLE_SUBGROUPS: &str = "enable subgroups;";
 
+/// The line of kernels for devices with cooperative matrices. Those ask for more workgroup memory;
+/// Chrome knows no such matrices, and neither does what naga translates to for DX12.
+const ENABLE_MATRICES: &str = "enable wgpu_cooperative_matrix;";
+const WORKGROUP_BYTES_WITH_MATRICES: u32 = 32 * 1024;
+
 /// Every shader as its file stands, with its parts, by its name.
 static KERNELS: LazyLock<BTreeMap<String, Shader>> = LazyLock::new(|| {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
@@ -79,7 +84,9 @@ fn check(name: &str, text: &str) -> Result<(), String> {
     let subgroups = text.lines().any(|line| line.trim() == ENABLE_SUBGROUPS);
     let text = &for_naga(text);
     let subgroups = if subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
-    let capabilities = float16 | subgroups;
+    let matrices = text.lines().any(|line| line.trim() == ENABLE_MATRICES);
+    let mut capabilities = float16 | subgroups;
+    capabilities.set(Capabilities::COOPERATIVE_MATRIX, matrices);
 
     let module = naga::front::wgsl::parse_str(text)
         .map_err(|why| why.emit_to_string_with_path(text, name))?;
@@ -93,16 +100,18 @@ fn check(name: &str, text: &str) -> Result<(), String> {
         .validate(&module)
         .map_err(|why| why.emit_to_string_with_path(text, name))?;
 
-    check_entry_points(&module, &info).map_err(|why| format!("{name}: {why}"))?;
+    let bytes = if matrices { WORKGROUP_BYTES_WITH_MATRICES } else { WORKGROUP_BYTES };
+    check_entry_points(&module, &info, bytes).map_err(|why| format!("{name}: {why}"))?;
     // Release builds leave out the bounds checks, debug builds keep them: both must translate.
     for policy in [BoundsCheckPolicy::Unchecked, BoundsCheckPolicy::Restrict] {
-        translate(&module, &info, policy).map_err(|why| format!("{name}: {why}"))?;
+        translate(&module, &info, policy, matrices).map_err(|why| format!("{name}: {why}"))?;
     }
     Ok(())
 }
 
-/// Compares what each entry point uses with the default limits of WebGPU.
-fn check_entry_points(module: &Module, info: &ModuleInfo) -> Result<(), String> {
+/// Compares what each entry point uses with the default limits of WebGPU, and so many bytes of
+/// workgroup memory.
+fn check_entry_points(module: &Module, info: &ModuleInfo, bytes: u32) -> Result<(), String> {
     if module.entry_points.is_empty() {
         return Err("no entry point (`@compute @workgroup_size(..) fn ..`)".into());
     }
@@ -143,9 +152,9 @@ fn check_entry_points(module: &Module, info: &ModuleInfo) -> Result<(), String> 
                 "{name}: {storage_buffers} storage buffers, at most {STORAGE_BUFFERS}"
             ));
         }
-        if workgroup_bytes > WORKGROUP_BYTES {
+        if workgroup_bytes > bytes {
             return Err(format!(
-                "{name}: {workgroup_bytes} bytes of workgroup memory, at most {WORKGROUP_BYTES}"
+                "{name}: {workgroup_bytes} bytes of workgroup memory, at most {bytes}"
             ));
         }
     }
@@ -153,8 +162,13 @@ fn check_entry_points(module: &Module, info: &ModuleInfo) -> Result<(), String> 
 }
 
 /// Translates for Vulkan (SPIR-V 1.3), Metal (2.1) and DX12 (shader model 6.0): the oldest of each
-/// that has subgroup functions.
-fn translate(module: &Module, info: &ModuleInfo, policy: BoundsCheckPolicy) -> Result<(), String> {
+/// that has subgroup functions. Cooperative matrices came with Metal 2.3.
+fn translate(
+    module: &Module,
+    info: &ModuleInfo,
+    policy: BoundsCheckPolicy,
+    matrices: bool,
+) -> Result<(), String> {
     let bounds_check_policies =
         BoundsCheckPolicies { index: policy, buffer: policy, ..Default::default() };
 
@@ -163,7 +177,7 @@ fn translate(module: &Module, info: &ModuleInfo, policy: BoundsCheckPolicy) -> R
     spv::write_vec(module, info, &options, None).map_err(|why| format!("SPIR-V: {why}"))?;
 
     let options = msl::Options {
-        lang_version: (2, 1),
+        lang_version: if matrices { (2, 3) } else { (2, 1) },
         bounds_check_policies,
         fake_missing_bindings: true,
         ..Default::default()
@@ -174,6 +188,9 @@ fn translate(module: &Module, info: &ModuleInfo, policy: BoundsCheckPolicy) -> R
         entry.map_err(|why| format!("MSL: {why}"))?;
     }
 
+    if matrices {
+        return Ok(());
+    }
     let options = hlsl::Options {
         shader_model: hlsl::ShaderModel::V6_0,
         restrict_indexing: policy == BoundsCheckPolicy::Restrict,

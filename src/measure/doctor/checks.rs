@@ -75,7 +75,7 @@ const LENGTHS: [usize; 6] = [1, 7, 65, 16, 17, 33];
 
 /// Everything that training and evaluation may run on an adapter of this tuning.
 pub fn all(tuning: &Tuning) -> Vec<Check> {
-    let mut checks = products(tuning);
+    let mut checks = products(tuning, Element::F32);
     for activation in [Activation::None, Activation::Gelu, Activation::Relu] {
         for sizes in [[67, 68, 132], [33, 36, 2], [5, 7, 3]] {
             let [rows, inputs, outputs] = sizes;
@@ -143,7 +143,7 @@ pub fn attention(tuning: &Tuning) -> Vec<Check> {
 
 /// Everything that stores float16 in mixed precision.
 pub fn mixed(tuning: &Tuning) -> Vec<Check> {
-    let mut checks = Vec::new();
+    let mut checks = products(tuning, Element::F16);
     let mut add = |name, variant: String, run: Run| {
         let variant = format!("{variant}, float16");
         checks.push(Check::new(name, variant, HALF, run).instead_of(Tuning::FLOAT16));
@@ -217,12 +217,12 @@ fn overflow(session: &mut Session, tuning: &Tuning) -> Result<f64> {
     Ok(wrong as f64)
 }
 
-/// Every variant that products may be computed by.
-fn products(tuning: &Tuning) -> Vec<Check> {
+/// Every variant that products may be computed by, of factors that are stored in such elements.
+fn products(tuning: &Tuning, factors: Element) -> Vec<Check> {
     let one = [Transposition::Nn, Transposition::Nt, Transposition::Tn].map(Products::One);
     let mut checks = Vec::new();
     for products in one.into_iter().chain([Products::Gradients]) {
-        let class = ProductClass { products, sizes: [132, 140, 260], factors: Element::F32 };
+        let class = ProductClass { products, sizes: [132, 140, 260], factors };
         for variant in Variant::candidates(tuning.abilities, class.into()) {
             let check =
                 Check::new("product", format!("{class}, {variant}"), PRODUCT, move |session, _| {

@@ -5,12 +5,12 @@ use super::reference::{check_gradient, dot, normal_density, normal_distribution}
 use crate::support::trial::*;
 use crisp::gpu::Abilities;
 use crisp::graph::ops::{self, Affine};
-use crisp::graph::{Graph, Pass, Seed, gradients};
+use crisp::graph::{Graph, Pass, Precision, Seed, gradients};
 use crisp::kernels::matmul::{
-    self, Activation, GradientOperands, Operands, Products, Transposition, Variant,
+    self, Activation, Asked, GradientOperands, Operands, Products, Transposition, Variant,
 };
-use crisp::kernels::pointwise::Dropout;
-use crisp::kernels::{Command, Size, Sizes, TensorId};
+use crisp::kernels::pointwise::{self, Dropout};
+use crisp::kernels::{Command, Element, Size, Sizes, TensorId};
 use crisp::measure::reference::linear::{Linear, activate, product, slope};
 use std::collections::HashSet;
 
@@ -56,6 +56,56 @@ fn poisoned(trial: &mut Trial, name: &str, values: &[f32]) -> TensorId {
     trial.floats(name, shape, &[values, &[f32::NAN; BEHIND]].concat())
 }
 
+/// What a variant multiplies: float16 for some, in which numbers are exact then.
+fn factors(variant: Variant, values: Vec<f32>) -> Vec<f32> {
+    if !takes_float16(variant) {
+        return values;
+    }
+    values.into_iter().map(|value| half::f16::from_f32(value).to_f32()).collect()
+}
+
+fn takes_float16(variant: Variant) -> bool {
+    matches!(variant, Variant::Matrices { float16: true, .. })
+}
+
+/// A tensor as a factor for a variant: itself, or a copy in float16.
+fn factor(trial: &mut Trial, variant: Variant, tensor: TensorId) -> TensorId {
+    if !takes_float16(variant) {
+        return tensor;
+    }
+    let shape = trial.graph.shape(tensor).clone();
+    let count = shape.elements();
+    let half = trial.graph.activation("factor", shape);
+    trial.graph.node("copy", &[half], move |_| vec![pointwise::copy(count, tensor, half)]);
+    half
+}
+
+/// A trial whose activations are float16.
+fn mixed_trial() -> Trial {
+    let mut trial = Trial::new(rows(1));
+    trial.graph = Graph::new().in_precision(Precision::Mixed);
+    trial
+}
+
+/// The variants by cooperative matrices for what this adapter has of them, with subgroups taken to
+/// be so many times as large as they are. Lavapipe has those of float16 from Mesa 26 on, and
+/// `make cards` one that computes.
+fn by_matrices(session: &crisp::graph::Session, products: Products, times: f32) -> Vec<Variant> {
+    let adapter = &session.device.adapter;
+    let abilities = Abilities::of(adapter);
+    let lanes = (abilities.lanes as f32 * times) as u32;
+    let whole = [4, 4, 4].map(|size| Size::from(size as u64));
+    let of = |factors| {
+        let asked = Asked { factors, ..Asked::from((products, whole)) };
+        Variant::candidates(Abilities { lanes, ..abilities }, asked)
+    };
+    let all = [Element::F16, Element::F32].map(of).concat();
+    let is_one = |variant: &Variant| matches!(variant, Variant::Matrices { .. });
+    let variants: Vec<Variant> = all.into_iter().filter(is_one).collect();
+    assert_eq!(variants.is_empty(), !adapter.matrices.any());
+    variants
+}
+
 /// Compares a result with its reference, and what lies behind it with zeros.
 fn close_and_zero_behind(what: &str, got: &[f32], want: &[f64]) {
     let (got, behind) = got.split_at(want.len());
@@ -73,8 +123,8 @@ fn check_variant(
 ) {
     let [m, n, k] = sizes;
     let mut random = Random((m * 1_000_003 + n * 1009 + k) as u64);
-    let a_values = random.outliers(m * k, 100.0);
-    let b_values = random.outliers(k * n, 100.0);
+    let a_values = factors(variant, random.outliers(m * k, 100.0));
+    let b_values = factors(variant, random.outliers(k * n, 100.0));
     let bias_values = random.outliers(n, 100.0);
     let bent_values = random.outliers(m * n, 100.0);
     let addend_values = random.outliers(m * n, 100.0);
@@ -95,9 +145,11 @@ fn check_variant(
     let after: Vec<f64> = before.iter().enumerate().map(after).collect();
 
     let and_behind = |size: usize| [Size::from((size + BEHIND) as u64)];
-    let mut trial = Trial::new(rows(1));
-    let a = poisoned(&mut trial, "a", &a_values);
-    let b = poisoned(&mut trial, "b", &b_values);
+    let mut trial = mixed_trial();
+    let [a, b] = [("a", &a_values), ("b", &b_values)].map(|(name, values)| {
+        let values = poisoned(&mut trial, name, values);
+        factor(&mut trial, variant, values)
+    });
     let bias = poisoned(&mut trial, "bias", &bias_values);
     let bent = poisoned(&mut trial, "bent", &bent_values);
     let addend = poisoned(&mut trial, "addend", &addend_values);
@@ -164,19 +216,63 @@ fn every_variant_is_right() {
     }
 }
 
+/// Sizes that fit no tile, of whole vectors.
+#[test]
+fn products_by_cooperative_matrices() {
+    let mut session = session();
+    for transposition in TRANSPOSITIONS {
+        for variant in by_matrices(&session, Products::One(transposition), 1.0) {
+            for activation in ACTIVATIONS {
+                for (sizes, end) in [
+                    ([132, 68, 36], End::Bent(activation)),
+                    ([68, 132, 260], End::Biased(activation)),
+                    ([4, 4, 4], End::Plain(activation)),
+                    ([64, 64, 64], End::Accumulated),
+                ] {
+                    check_variant(&mut session, transposition, sizes, end, variant);
+                }
+                if transposition != Transposition::Tn {
+                    let end = End::Biased(activation);
+                    check_variant(&mut session, transposition, [37, 140, 100], end, variant);
+                    check_variant(&mut session, transposition, [1, 4, 12], end, variant);
+                }
+            }
+        }
+    }
+}
+
+/// Of subgroups that are smaller than they are taken to be some compute what is thrown away; where
+/// they are larger, blocks of the result wait for another turn.
+#[test]
+fn matrices_need_subgroups_of_no_certain_size() {
+    let mut session = session();
+    for times in [0.5, 2.0, 4.0] {
+        let transposition = Transposition::Nt;
+        for variant in by_matrices(&session, Products::One(transposition), times) {
+            let end = End::Biased(Activation::Gelu);
+            check_variant(&mut session, transposition, [68, 132, 36], end, variant);
+        }
+        for variant in by_matrices(&session, Products::Gradients, times) {
+            let launch = move |sizes, operands| matmul::gradients(variant, sizes, operands);
+            check_gradients(&mut session, variant, [68, 36, 132], (true, true), launch);
+        }
+    }
+}
+
 /// dx = dy·W (times a slope, and something added), dW = dyᵀ·x, dbias = Σ_rows dy: all in one
 /// launch, the latter two twice, where they are added to what is there. Twice the same bits.
 fn check_gradients(
     session: &mut crisp::graph::Session,
-    what: &str,
+    variant: Variant,
     [rows, inputs, out]: [usize; 3],
     (curved, accumulate): (bool, bool),
     launch: impl Fn([Size; 3], GradientOperands) -> Option<Command> + 'static,
 ) {
     let mut random = Random((rows + inputs + out) as u64);
-    let dy = random.outliers(rows * out, 100.0);
-    let weight = random.outliers(out * inputs, 100.0);
+    let dy = factors(variant, random.outliers(rows * out, 100.0));
+    let weight = factors(variant, random.outliers(out * inputs, 100.0));
     let [x, bent, addend] = [0; 3].map(|_| random.outliers(rows * inputs, 100.0));
+    let x = factors(variant, x);
     let mut dx = product(Transposition::Nn, [rows, inputs, out], &wide(&dy), &wide(&weight));
     if curved {
         for ((dx, bent), addend) in dx.iter_mut().zip(&bent).zip(&addend) {
@@ -189,15 +285,19 @@ fn check_gradients(
     let [dweight, dbias] = [dweight, dbias]
         .map(|sums| sums.into_iter().map(|sum| sum * f64::from(times)).collect::<Vec<_>>());
 
-    let mut trial = Trial::new(crate::support::trial::rows(1));
+    let mut trial = mixed_trial();
     let and_behind = |size: usize| [Size::from((size + BEHIND) as u64)];
     let results = [("dx", &dx), ("dweight", &dweight), ("dbias", &dbias)]
         .map(|(name, want)| trial.graph.value(name, and_behind(want.len())));
+    let [dy, weight, x] = [("dy", &dy), ("weight", &weight), ("x", &x)].map(|(name, values)| {
+        let values = poisoned(&mut trial, name, values);
+        factor(&mut trial, variant, values)
+    });
     let mut input = |name, values| poisoned(&mut trial, name, values);
     let operands = GradientOperands {
-        dy: input("dy", &dy),
-        weight: input("weight", &weight),
-        x: input("x", &x),
+        dy,
+        weight,
+        x,
         bent: Some((Activation::Gelu, input("bent", &bent))).filter(|_| curved),
         addend: Some(input("addend", &addend)).filter(|_| curved),
         dx: results[0],
@@ -211,7 +311,7 @@ fn check_gradients(
         let cleared = results.iter().map(|tensor| Command::Clear(*tensor));
         cleared.chain(std::iter::repeat_n(command, times as usize)).collect()
     });
-    let what = format!("{what}: gradients of {rows} {inputs} {out}");
+    let what = format!("{variant}: gradients of {rows} {inputs} {out}");
     let got = trial.run(session, Abilities::GPU, &results);
     close_and_zero_behind(&format!("{what}: dx"), &got[0], &dx);
     close_and_zero_behind(&format!("{what}: dweight"), &got[1], &dweight);
@@ -229,7 +329,8 @@ fn gradients_in_one_launch() {
     let variants = Variant::candidates(Abilities::GPU, (Products::Gradients, whole).into());
     assert!(variants.len() > 5);
     assert!(Variant::candidates(Abilities::CPU, (Products::Gradients, whole).into()).is_empty());
-    for variant in variants {
+    let by_matrices = by_matrices(&session, Products::Gradients, 1.0);
+    for variant in variants.into_iter().chain(by_matrices) {
         // More rows than columns, and fewer: either half may come first.
         for (sizes, ends) in [
             ([141, 68, 36], (true, false)),
@@ -238,11 +339,11 @@ fn gradients_in_one_launch() {
             ([7, 64, 128], (true, false)),
         ] {
             let launch = move |sizes, operands| matmul::gradients(variant, sizes, operands);
-            check_gradients(&mut session, &variant.to_string(), sizes, ends, launch);
+            check_gradients(&mut session, variant, sizes, ends, launch);
         }
     }
     for (sizes, ends) in [([141, 67, 3], (true, false)), ([1, 1, 1], (false, true))] {
-        check_gradients(&mut session, "narrow", sizes, ends, matmul::narrow_gradients);
+        check_gradients(&mut session, Variant::Narrow, sizes, ends, matmul::narrow_gradients);
     }
 }
 
@@ -355,6 +456,44 @@ fn no_workgroup_of_a_default_does_much_more_than_its_share() {
                 let most = u64::from(rows * columns) * longest;
                 assert!(most * 2 < share * 3, "{variant} for {products:?} {m} {n} {k}");
             }
+        }
+    }
+}
+
+/// Where an adapter has them for factors in float16, and a result is large enough to fill it.
+#[test]
+fn matrices_compute_large_products_of_float16() {
+    for abilities in Abilities::WITH_MATRICES {
+        for products in [Products::One(Transposition::Nt), Products::Gradients] {
+            let taken = |rows: u64, columns: u64, factors| {
+                let sizes = [rows, columns, columns].map(Size::from);
+                let asked = Asked { factors, ..Asked::from((products, sizes)) };
+                Variant::default_for(abilities, asked, &Sizes::default())
+            };
+            let candidates = |factors| {
+                let whole = [4u64; 3].map(Size::from);
+                let asked = Asked { factors, ..Asked::from((products, whole)) };
+                let all = Variant::candidates(abilities, asked).into_iter();
+                all.filter(|variant| matches!(variant, Variant::Matrices { .. })).count()
+            };
+            assert!(candidates(Element::F16) >= 2);
+            assert_eq!(candidates(Element::F32) >= 2, abilities.matrices.float32.is_some());
+            let is_blocked = |variant| matches!(variant, Variant::Blocked { .. });
+            if abilities.streaming {
+                assert_eq!(taken(8192, 768, Element::F16), Variant::STREAMING);
+                continue;
+            }
+            let Variant::Matrices { tile: small, .. } = taken(160, 768, Element::F16) else {
+                panic!("{abilities:?}")
+            };
+            let Variant::Matrices { tile: large, .. } = taken(8192, 768, Element::F16) else {
+                panic!("{abilities:?}")
+            };
+            assert!(small[0] * small[1] < large[0] * large[1], "{abilities:?}");
+            assert!(
+                is_blocked(taken(4, 256, Element::F16))
+                    && is_blocked(taken(8192, 768, Element::F32))
+            );
         }
     }
 }
