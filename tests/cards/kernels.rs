@@ -52,6 +52,7 @@ pub const MODELS: [Model; 3] = [
 
 /// What cards can do, and the floor that has no subgroup functions.
 const ABILITIES: [Abilities; 2] = [Abilities::GPU, Abilities::PLAIN_GPU];
+const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Mixed];
 /// The cards that have cooperative matrices of float16 for drivers that compile without a card:
 /// NVIDIA's, with subgroups of 32, and AMD's, with subgroups of 64.
 const WITH_MATRICES: [Abilities; 2] = [Abilities::WITH_MATRICES[0], Abilities::WITH_MATRICES[1]];
@@ -102,9 +103,10 @@ impl Model {
     /// constants.
     fn texts(&self) -> Vec<Text> {
         let mut texts = BTreeMap::new();
-        for abilities in ABILITIES {
+        let all = ABILITIES.into_iter().flat_map(|it| PRECISIONS.map(|precision| (it, precision)));
+        for (abilities, precision) in all {
             for (policy, batch) in POLICIES.iter().flat_map(|it| [(it, SST2), (it, LONG)]) {
-                for launch in self.launches(policy, Precision::F32, abilities, batch) {
+                for launch in self.launches(policy, precision, abilities, batch) {
                     let key = (launch.shader.name, launch.shader.constants.clone());
                     let new = || Text { launch, with_subgroups: false, lanes: 0 };
                     let text = texts.entry(key).or_insert_with(new);

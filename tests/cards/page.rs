@@ -24,8 +24,13 @@ pub fn page(
     commands(&mut page, steps);
     for (model, kernels) in &catalogue.models {
         let (name, heads) = (model.name, model.config().encoder.heads);
-        let _ = writeln!(page, "\n## {name}: {heads} heads of {}, f32\n", model.head_dim);
-        table(&mut page, kernels, measured);
+        let (mixed, single): (Vec<&Kernel>, Vec<&Kernel>) =
+            kernels.iter().partition(|kernel| kernel.constants.contains("F16="));
+        for (precision, kernels) in [("f32", single), ("what else mixed takes", mixed)] {
+            let heading = format!("{name}: {heads} heads of {}, {precision}", model.head_dim);
+            let _ = writeln!(page, "\n## {heading}\n");
+            table(&mut page, &kernels, measured);
+        }
     }
     page
 }
@@ -114,7 +119,7 @@ fn commands(page: &mut String, steps: &Steps) {
     }
 }
 
-fn table(page: &mut String, kernels: &[Kernel], measured: &Measured) {
+fn table(page: &mut String, kernels: &[&Kernel], measured: &Measured) {
     let heads: Vec<String> = FETCHED
         .iter()
         .map(|card| match card.suite {
@@ -127,7 +132,7 @@ fn table(page: &mut String, kernels: &[Kernel], measured: &Measured) {
     for family in kernels.chunk_by(|a, b| a.name == b.name) {
         // Texts that all compilers make the same of share a row.
         let mut rows: BTreeMap<Vec<String>, Vec<&Kernel>> = BTreeMap::new();
-        for kernel in family {
+        for kernel in family.iter().copied() {
             let cells = measured.iter().map(|(_, all)| cell(all[kernel.module])).collect();
             rows.entry(cells).or_default().push(kernel);
         }

@@ -33,20 +33,23 @@ impl AddAssign for Recorded {
 /// A step of DistilBERT-base, by policy and phase.
 pub type Steps = Vec<(&'static str, &'static str, Recorded)>;
 
-/// The steps of DistilBERT-base on SST-2 under every policy. In parts it is one part and the
-/// update.
+/// The steps of DistilBERT-base on SST-2 under every policy, and in mixed precision. In parts it is
+/// one part and the update.
 pub fn steps() -> Steps {
     let model = &MODELS[0];
     let mut steps = Vec::new();
-    for policy in POLICIES {
-        let plans = model.plans(policy, Precision::F32, Abilities::GPU, SST2);
+    let single = POLICIES.map(|policy| (policy, policy, Precision::F32));
+    for (name, policy, precision) in
+        single.into_iter().chain([("dense, mixed", "dense", Precision::Mixed)])
+    {
+        let plans = model.plans(policy, precision, Abilities::GPU, SST2);
         for phase in ["training", "training in parts", "evaluation"] {
             let of_phase: Vec<_> = plans
                 .iter()
                 .filter(|(name, _)| *name == phase)
                 .map(|(_, plan)| (plan, plan.largest))
                 .collect();
-            steps.push((policy, phase, recorded(&of_phase)));
+            steps.push((name, phase, recorded(&of_phase)));
         }
     }
     steps
