@@ -200,7 +200,8 @@ settings! { |settings|
     /// `mixed`, float16 with a scaled loss.
     precision: Precision = Precision::F32, Flag::Value("P");
     /// Where the loss scale of mixed precision begins; it is halved where gradients overflow, and
-    /// doubled after 2,000 steps without. (Losses are sums: 4,096 here is 131,072 of the mean of 32.)
+    /// doubled after 2,000 steps without. A step's loss is a sum: 4,096 is 131,072 of the mean of
+    /// 32 sentences.
     loss_scale: f32 = 4096.0, Flag::Value("F"),
         in 1.0..=16_777_216.0 => "between 1 and 16,777,216";
     /// Keep no activations but those between the blocks, and compute the others again in backward:
