@@ -41,10 +41,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     for (var r = 0u; r < ROWS; r++) {
         // Rows beyond the block repeat its last one, and are not written.
         let token = block.first + min(lane + r * LANES, block.length - 1u);
-        let origin = token * 3u * width + width + head * QUADS;
+        let first = width + head * QUADS;
         for (var d = 0u; d < QUADS; d++) {
-            key[r][d] = SCALE * textureLoad(qkv, coordinates(origin + d));
-            value[r][d] = textureLoad(qkv, coordinates(origin + width + d));
+            key[r][d] = SCALE * textureLoad(qkv, coordinates(token, first + d, 3u * width));
+            value[r][d] = textureLoad(qkv, coordinates(token, first + width + d, 3u * width));
             dkey[r][d] = vec4f(0.0);
             dvalue[r][d] = vec4f(0.0);
         }
@@ -64,8 +64,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 for (var g = 0u; g < QUERIES; g++) {
                     let token = queries.first + min(i + g, queries.length - 1u);
                     let query =
-                        textureLoad(qkv, coordinates(token * 3u * width + head * QUADS + d));
-                    let of_out = textureLoad(dout, coordinates(token * width + head * QUADS + d));
+                        textureLoad(qkv, coordinates(token, head * QUADS + d, 3u * width));
+                    let of_out = textureLoad(dout, coordinates(token, head * QUADS + d, width));
                     for (var r = 0u; r < ROWS; r++) {
                         product[r][g] += key[r][d] * query;
                         dproduct[r][g] += value[r][d] * of_out;
@@ -97,8 +97,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 for (var g = 0u; g < QUERIES; g++) {
                     let token = queries.first + min(i + g, queries.length - 1u);
                     let query =
-                        textureLoad(qkv, coordinates(token * 3u * width + head * QUADS + d));
-                    let of_out = textureLoad(dout, coordinates(token * width + head * QUADS + d));
+                        textureLoad(qkv, coordinates(token, head * QUADS + d, 3u * width));
+                    let of_out = textureLoad(dout, coordinates(token, head * QUADS + d, width));
                     for (var r = 0u; r < ROWS; r++) {
                         dvalue[r][d] += weight[r][g] * of_out;
                         dkey[r][d] += dscore[r][g] * query;

@@ -33,6 +33,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let head = group.y;
     let block = blocks[group.x];
     let width = params.heads * QUADS; // in texels
+    let of_keys = width + head * QUADS; // the first texel of a key within its row
     var query: array<array<vec4f, QUADS>, ROWS>;
     var dvalue: array<array<vec4f, QUADS>, ROWS>; // dout of this query
     var sum: array<array<vec4f, QUADS>, ROWS>;
@@ -43,8 +44,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         let token = block.first + min(lane + r * LANES, block.length - 1u);
         for (var d = 0u; d < QUADS; d++) {
             query[r][d] =
-                SCALE * textureLoad(qkv, coordinates(token * 3u * width + head * QUADS + d));
-            dvalue[r][d] = textureLoad(dout, coordinates(token * width + head * QUADS + d));
+                SCALE * textureLoad(qkv, coordinates(token, head * QUADS + d, 3u * width));
+            dvalue[r][d] = textureLoad(dout, coordinates(token, head * QUADS + d, width));
             sum[r][d] = vec4f(0.0);
         }
         row_lse[r] = log_sum_exp[head * params.tokens + token];
@@ -63,17 +64,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             }
         }
         for (var j = 0u; j < keys.length; j += KEYS) {
-            var key: array<u32, KEYS>; // texel of its first component
+            var key: array<u32, KEYS>; // their tokens
             for (var g = 0u; g < KEYS; g++) {
-                let token = keys.first + min(j + g, keys.length - 1u);
-                key[g] = token * 3u * width + width + head * QUADS;
+                key[g] = keys.first + min(j + g, keys.length - 1u);
             }
             var product: array<array<vec4f, KEYS>, ROWS>;
             var dproduct: array<array<vec4f, KEYS>, ROWS>;
             for (var d = 0u; d < QUADS; d++) {
                 for (var g = 0u; g < KEYS; g++) {
-                    let of_key = textureLoad(qkv, coordinates(key[g] + d));
-                    let value = textureLoad(qkv, coordinates(key[g] + width + d));
+                    let of_key = textureLoad(qkv, coordinates(key[g], of_keys + d, 3u * width));
+                    let texel = of_keys + width + d;
+                    let value = textureLoad(qkv, coordinates(key[g], texel, 3u * width));
                     for (var r = 0u; r < ROWS; r++) {
                         product[r][g] += query[r][d] * of_key;
                         dproduct[r][g] += dvalue[r][d] * value;
@@ -93,7 +94,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             }
             for (var d = 0u; d < QUADS; d++) {
                 for (var g = 0u; g < KEYS; g++) {
-                    let of_key = textureLoad(qkv, coordinates(key[g] + d));
+                    let of_key = textureLoad(qkv, coordinates(key[g], of_keys + d, 3u * width));
                     for (var r = 0u; r < ROWS; r++) { sum[r][d] += dscore[r][g] * of_key; }
                 }
             }

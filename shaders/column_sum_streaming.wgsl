@@ -19,9 +19,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     var even = vec4f(0.0);
     var odd = vec4f(0.0);
     for (var row = 0u; row < params.rows; row += 2u) {
-        even += textureLoad(x, coordinates(row * quads + quad));
+        even += textureLoad(x, coordinates(row, quad, quads));
         if (row + 1u < params.rows) {
-            odd += textureLoad(x, coordinates((row + 1u) * quads + quad));
+            odd += textureLoad(x, coordinates(row + 1u, quad, quads));
         }
     }
     var total = even + odd;

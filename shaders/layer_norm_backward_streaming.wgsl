@@ -44,8 +44,8 @@ fn main(
     var sum = vec4f(0.0); // of g
     var along = vec4f(0.0); // of g · x̂
     for (var quad = 0u; quad < quads; quad++) {
-        let texel = coordinates(row * quads + quad);
-        let g = textureLoad(dy, texel) * textureLoad(gamma, coordinates(quad));
+        let texel = coordinates(row, quad, quads);
+        let g = textureLoad(dy, texel) * textureLoad(gamma, coordinates(0u, quad, quads));
         sum += g;
         along += g * textureLoad(normalized, texel);
     }
@@ -53,8 +53,8 @@ fn main(
     let mean_along = total(along) / f32(params.columns);
     if (own < params.rows) {
         for (var quad = 0u; quad < quads; quad++) {
-            let texel = coordinates(row * quads + quad);
-            let g = textureLoad(dy, texel) * textureLoad(gamma, coordinates(quad));
+            let texel = coordinates(row, quad, quads);
+            let g = textureLoad(dy, texel) * textureLoad(gamma, coordinates(0u, quad, quads));
             let value = (g - mean - textureLoad(normalized, texel) * mean_along) * inverse;
             dz[row * quads + quad] = Dz(value);
             if (DROPOUT) {

@@ -34,7 +34,7 @@ const DROPOUT: bool = false;
 
 // Four columns of what is normalized.
 fn load(row: u32, quad: u32) -> vec4f {
-    let texel = coordinates(row * (params.columns / 4u) + quad);
+    let texel = coordinates(row, quad, params.columns / 4u);
     var z = textureLoad(x, texel);
     if (DROPOUT) {
         let keep = dropout_factors(places[row], quad);
@@ -70,8 +70,8 @@ fn main(
             let value = (load(row, quad) - mean) * inverse;
             normalized[row * quads + quad] = Normalized(value);
             y[row * quads + quad] =
-                Y(value * textureLoad(gamma, coordinates(quad))
-                + textureLoad(beta, coordinates(quad)));
+                Y(value * textureLoad(gamma, coordinates(0u, quad, quads))
+                + textureLoad(beta, coordinates(0u, quad, quads)));
         }
         inverse_deviation[row] = inverse;
     }

@@ -48,7 +48,7 @@ fn main(
             // Rows beyond the block repeat its last one; nobody looks at their bits.
             let token = block.first + min(lane + r * LANES, block.length - 1u);
             for (var d = 0u; d < QUADS; d++) {
-                query[r][d] = textureLoad(qkv, coordinates(token * 3u * width + head * QUADS + d));
+                query[r][d] = textureLoad(qkv, coordinates(token, head * QUADS + d, 3u * width));
             }
         }
         for (var i = 0u; i < count; i += KEYS) {
@@ -56,8 +56,8 @@ fn main(
             for (var d = 0u; d < QUADS; d++) {
                 for (var g = 0u; g < KEYS; g++) {
                     let token = block.sequence_first + min(i + g, count - 1u);
-                    let at = token * 3u * width + width + head * QUADS + d;
-                    let key = textureLoad(qkv, coordinates(at));
+                    let texel = width + head * QUADS + d;
+                    let key = textureLoad(qkv, coordinates(token, texel, 3u * width));
                     for (var r = 0u; r < OWN; r++) { product[r][g] += query[r][d] * key; }
                 }
             }

@@ -5,8 +5,7 @@
 // plain vector loads, in line; a load of a sampled texture into a call that also chooses a mip
 // level, and a buffer load into a loop over the invocations.
 //   C [m, n] row-major;  A is [m, k], or [k, m] with TRANSPOSE_A;  B is [k, n], or [n, k] with
-//   TRANSPOSE_B.  Four consecutive values are a texel, WIDTH texels a row of the texture.
-//   n must be a multiple of 4, and k as well (m instead of k with TRANSPOSE_A).
+//   TRANSPOSE_B.  n must be a multiple of 4, and k as well (m instead of k with TRANSPOSE_A).
 // In the end (shared/finish.wgsl) come `bias` [n], the activation or the slope of one at `bent`
 // [m, n], and `addend` [m, n]; `before` [m, n] keeps what the activation is applied to.
 
@@ -33,6 +32,14 @@ const ROWS: u32 = 16u; // rows of C per workgroup
 const COLUMNS: u32 = 3u; // vec4 of columns per invocation
 const LANES: u32 = 8u;
 
+// sum + x·y, term by term.
+fn plus(sum: vec4f, x: vec4f, y: mat4x4f) -> vec4f {
+    var value = fma(vec4f(x.x), y[0], sum);
+    value = fma(vec4f(x.y), y[1], value);
+    value = fma(vec4f(x.z), y[2], value);
+    return fma(vec4f(x.w), y[3], value);
+}
+
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
     let n4 = params.n / 4u;
@@ -52,8 +59,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                     // Here k is any number: what lies beyond its end counts as zero.
                     let depth = step * 4u + d;
                     let inside = select(0.0, 1.0, depth < params.k);
-                    let at = min(depth, params.k - 1u) * m4 + column;
-                    block[d] = inside * textureLoad(a, coordinates(at));
+                    let row = min(depth, params.k - 1u);
+                    block[d] = inside * textureLoad(a, coordinates(row, column, m4));
                 }
                 block = transpose(block);
                 x[i] = block[0];
@@ -63,26 +70,23 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             }
         } else {
             for (var i = 0u; i < ROWS; i++) {
-                x[i] = textureLoad(a, coordinates(min(row_origin + i, params.m - 1u) * k4 + step));
+                let row = min(row_origin + i, params.m - 1u);
+                x[i] = textureLoad(a, coordinates(row, step, k4));
             }
         }
+        var y: array<mat4x4f, COLUMNS>; // B[4 step + d, 4 column ..]
         for (var j = 0u; j < COLUMNS; j++) {
             let column = min(column_origin + j * LANES, n4 - 1u);
-            var y: mat4x4f; // B[4 step + d, 4 column ..]
             for (var d = 0u; d < 4u; d++) {
                 if (TRANSPOSE_B) {
-                    y[d] = textureLoad(b, coordinates((4u * column + d) * k4 + step));
+                    y[j][d] = textureLoad(b, coordinates(4u * column + d, step, k4));
                 } else {
-                    let at = min(step * 4u + d, params.k - 1u) * n4 + column;
-                    y[d] = textureLoad(b, coordinates(at));
+                    let row = min(step * 4u + d, params.k - 1u);
+                    y[j][d] = textureLoad(b, coordinates(row, column, n4));
                 }
             }
-            if (TRANSPOSE_B) { y = transpose(y); }
-            for (var i = 0u; i < ROWS; i++) {
-                for (var d = 0u; d < 4u; d++) {
-                    sum[i][j] = fma(vec4f(x[i][d]), y[d], sum[i][j]);
-                }
-            }
+            if (TRANSPOSE_B) { y[j] = transpose(y[j]); }
+            for (var i = 0u; i < ROWS; i++) { sum[i][j] = plus(sum[i][j], x[i], y[j]); }
         }
     }
     for (var i = 0u; i < ROWS; i++) {

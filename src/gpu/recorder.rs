@@ -43,9 +43,10 @@ impl Recorder<'_> {
         self.encoder.clear_buffer(&buffer.raw, buffer.offset, Some(buffer.bytes()));
     }
 
-    /// Copies the first `bytes` of a buffer, rounded up to a texel, into a texture.
-    pub fn copy_to_texture(&mut self, buffer: &Buffer, bytes: u64, texture: &Texture) {
-        texture.copy_from(&mut self.encoder, buffer, bytes);
+    /// Copies the first `bytes` of a buffer, rounded up to a texel, into a texture, `width` texels
+    /// to a row.
+    pub fn copy_to_texture(&mut self, buffer: &Buffer, bytes: u64, texture: &Texture, width: u64) {
+        texture.copy_from(&mut self.encoder, buffer, bytes, width);
     }
 
     /// Begins a pass, timed by the device as is said.

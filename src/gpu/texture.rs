@@ -30,22 +30,22 @@ impl Texel {
         }
     }
 
-    const fn row_bytes(self) -> u64 {
-        Texture::WIDTH as u64 * self.bytes()
+    /// Texels from one row of such a width to the next: a cache line more. Rows of a matrix are
+    /// often a multiple of 4 KiB apart, and then all fall into the same few lines of a CPU's
+    /// first-level cache.
+    const fn pitch(self, width: u64) -> u64 {
+        width + 64 / self.bytes()
     }
 
-    /// Texels from one row to the next: a cache line more. Rows of a matrix are often a multiple of
-    /// 4 KiB apart, and then all fall into the same few lines of a CPU's first-level cache.
-    const fn pitch(self) -> u32 {
-        Texture::WIDTH + 64 / self.bytes() as u32
-    }
-
-    fn rows(self, bytes: u64) -> u64 {
-        bytes.div_ceil(self.row_bytes()).max(1)
+    /// Whether rows of such a width can be copied from a buffer many at a time, on every WebGPU
+    /// device.
+    pub fn is_aligned(self, width: u64) -> bool {
+        (width * self.bytes()).is_multiple_of(wgpu::COPY_BYTES_PER_ROW_ALIGNMENT.into())
     }
 }
 
-/// A place for the content of a buffer as texels of four values, [`Texture::WIDTH`] to a row.
+/// A place for matrices as texels of four values: a row of the texture holds one row of a matrix,
+/// or several.
 pub struct Texture {
     raw: wgpu::Texture,
     pub(super) view: wgpu::TextureView,
@@ -54,27 +54,27 @@ pub struct Texture {
 }
 
 impl Texture {
-    /// Texels in a row.
-    pub const WIDTH: u32 = 2048;
+    /// Rows that every WebGPU device grants.
+    pub const ROWS: u64 = 8192;
 
-    /// Bytes that a texture with room for so many takes: whole rows.
-    pub fn taken(texel: Texel, bytes: u64) -> u64 {
-        texel.rows(bytes) * u64::from(texel.pitch()) * texel.bytes()
+    /// Bytes that a texture of so many texels a row and so many rows takes.
+    pub fn taken(texel: Texel, [width, rows]: [u64; 2]) -> u64 {
+        rows * texel.pitch(width) * texel.bytes()
     }
 }
 
 impl Device {
-    /// A texture with room for `bytes`.
+    /// A texture of so many texels a row and so many rows.
     ///
     /// # Errors
     /// Larger than the device allows, or out of memory.
-    pub fn texture(&self, name: &str, texel: Texel, bytes: u64) -> Result<Texture> {
-        let height = texel.rows(bytes);
-        let bytes = Texture::taken(texel, bytes);
+    pub fn texture(&self, name: &str, texel: Texel, [width, rows]: [u64; 2]) -> Result<Texture> {
+        let bytes = Texture::taken(texel, [width, rows]);
+        let pitch = texel.pitch(width);
         let limit = u64::from(self.raw.limits().max_texture_dimension_2d);
-        if height > limit {
+        if pitch.max(rows) > limit {
             return Err(Error::device(format!(
-                "{name} needs a texture of {height} rows, and {} allows {limit}",
+                "{name} needs a texture of {pitch} by {rows} texels, and {} allows {limit}",
                 self.adapter.name
             ))
             .advice(Advice::SmallerBatch));
@@ -82,7 +82,7 @@ impl Device {
         let raw = self.scoped(&format!("allocating {bytes} bytes for {name}"), || {
             self.raw.create_texture(&wgpu::TextureDescriptor {
                 label: Some(name),
-                size: extent(texel.pitch(), height as u32),
+                size: extent(pitch as u32, rows as u32),
                 mip_level_count: 1,
                 sample_count: 1,
                 dimension: wgpu::TextureDimension::D2,
@@ -97,18 +97,20 @@ impl Device {
 }
 
 impl Texture {
-    /// Records a copy of the first `bytes` of a buffer, rounded up to a texel.
+    /// Records a copy of the first `bytes` of a buffer, rounded up to a texel, `width` texels to a
+    /// row.
     pub(super) fn copy_from(
         &self,
         encoder: &mut wgpu::CommandEncoder,
         buffer: &Buffer,
         bytes: u64,
+        width: u64,
     ) {
-        let row_bytes = self.texel.row_bytes();
+        let row_bytes = width * self.texel.bytes();
         let rows = bytes / row_bytes;
         let rest = (bytes % row_bytes).div_ceil(self.texel.bytes()) as u32;
         // The rows that are full, then what is left of the last one.
-        for (row, size) in [(0, extent(Texture::WIDTH, rows as u32)), (rows, extent(rest, 1))] {
+        for (row, size) in [(0, extent(width as u32, rows as u32)), (rows, extent(rest, 1))] {
             if size.width == 0 || size.height == 0 {
                 continue;
             }
@@ -117,7 +119,7 @@ impl Texture {
                     buffer: &buffer.raw,
                     layout: wgpu::TexelCopyBufferLayout {
                         offset: buffer.offset + row * row_bytes,
-                        bytes_per_row: Some(row_bytes as u32),
+                        bytes_per_row: (size.height > 1).then_some(row_bytes as u32),
                         rows_per_image: None,
                     },
                 },

@@ -5,7 +5,7 @@
 //! at its fullest moment.
 
 use super::ir::{Graph, Lowering, Origin, Shape};
-use super::planned::{Place, Planned, operations, texels, touched, writes};
+use super::planned::{Matrix, Place, Planned, matrices, operations, touched, writes};
 use super::recompute::recompute;
 use crate::error::{Advice, Error, Result};
 use crate::gpu::{Access, Buffer, Device, Texel, Texture};
@@ -26,8 +26,19 @@ pub struct TextureRoom {
     pub texel: Texel,
     /// Which of the tensors that a launch reads as texels it holds: the first, and so on.
     pub number: usize,
-    /// Bytes of the largest of them.
-    pub bytes: u64,
+    /// Texels of the widest of their rows, and rows of the highest, as they lie in it.
+    pub size: [u64; 2],
+}
+
+/// A matrix on its way to a texture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TexelCopy {
+    /// The matrix.
+    pub tensor: TensorId,
+    /// The number of the texture that it goes to.
+    pub texture: usize,
+    /// Texels of a row there.
+    pub width: u64,
 }
 
 /// What one step does, and in which memory.
@@ -41,8 +52,8 @@ pub struct Plan {
     pub slots: Vec<u64>,
     /// The textures that launches read tensors from.
     pub textures: Vec<TextureRoom>,
-    /// For each command the copies that it needs first: a tensor, and the texture that it goes to.
-    pub copies: Vec<Vec<(TensorId, usize)>>,
+    /// For each command the copies that it needs first.
+    pub copies: Vec<Vec<TexelCopy>>,
     /// The matrix products in it.
     pub products: BTreeSet<ProductClass>,
     /// The attention in it.
@@ -80,8 +91,11 @@ impl Plan {
             }
         }
         let slots = place(&mut tensors, &commands, &largest, outputs);
-        let textures = textures(&tensors, &commands, &largest);
-        let copies = copies(&commands, &textures);
+        let fold = fold(&tensors, &commands, &largest);
+        let commands: Vec<Named> =
+            commands.into_iter().map(|command| folded(command, fold)).collect();
+        let textures = textures(&tensors, &commands, &largest, fold);
+        let copies = copies(&commands, &textures, fold);
         let outputs = outputs.to_vec();
         Ok(Self {
             tensors,
@@ -114,7 +128,7 @@ impl Plan {
 
     /// Bytes of the slots and textures: what is made within a step.
     pub fn made_bytes(&self) -> u64 {
-        let taken = |room: &TextureRoom| Texture::taken(room.texel, room.bytes);
+        let taken = |room: &TextureRoom| Texture::taken(room.texel, room.size);
         let textures = self.textures.iter().map(taken);
         self.slots.iter().copied().chain(textures).sum()
     }
@@ -280,40 +294,79 @@ fn segments(graph: &Graph, starts: &[usize], end: usize) -> (Vec<Range<usize>>, 
     (segments, backward)
 }
 
-/// The textures that commands read tensors from.
-fn textures(tensors: &[Planned], commands: &[Named], largest: &Sizes) -> Vec<TextureRoom> {
+/// How many rows of a matrix lie side by side in a row of a texture: one, unless such rows could
+/// not be copied many at a time, or are more than a texture has.
+fn fold(tensors: &[Planned], commands: &[Named], largest: &Sizes) -> u64 {
+    let fits = |fold: u64| {
+        commands.iter().flat_map(|(_, command)| matrices(command)).all(|matrix| {
+            let [width, rows] = in_texture(matrix, tensors, fold, largest);
+            rows <= Texture::ROWS && (rows == 1 || matrix.texel.is_aligned(width))
+        })
+    };
+    (0..16).map(|power| 1 << power).find(|fold| fits(*fold)).unwrap_or(1)
+}
+
+/// Texels of a row of a matrix's texture, and rows.
+fn in_texture(matrix: Matrix, tensors: &[Planned], fold: u64, largest: &Sizes) -> [u64; 2] {
+    let elements = tensors[matrix.tensor.0 as usize].shape.elements().at(largest);
+    let rows = elements.div_ceil(matrix.columns).max(1);
+    [matrix.columns.div_ceil(4) * fold.min(rows), rows.div_ceil(fold)]
+}
+
+/// A command whose kernel knows how matrices lie in textures.
+fn folded((op, command): Named, fold: u64) -> Named {
+    match command {
+        Command::Launch(mut launch) if fold > 1 && !launch.columns.is_empty() => {
+            launch.shader = launch.shader.with("FOLD", format!("{fold}u"));
+            (op, Command::Launch(launch))
+        }
+        other => (op, other),
+    }
+}
+
+/// The textures that commands read matrices from.
+fn textures(
+    tensors: &[Planned],
+    commands: &[Named],
+    largest: &Sizes,
+    fold: u64,
+) -> Vec<TextureRoom> {
     let mut textures: Vec<TextureRoom> = Vec::new();
     for (_, command) in commands {
-        for (number, (tensor, texel)) in texels(command).enumerate() {
-            let bytes = tensors[tensor.0 as usize].room(largest);
-            match texture_of(&textures, number, texel) {
-                Some(known) => textures[known].bytes = bytes.max(textures[known].bytes),
-                None => textures.push(TextureRoom { texel, number, bytes }),
+        for (number, matrix) in matrices(command).enumerate() {
+            let size = in_texture(matrix, tensors, fold, largest);
+            match texture_of(&textures, number, matrix.texel) {
+                Some(known) => {
+                    let known = &mut textures[known].size;
+                    *known = [0, 1].map(|at| size[at].max(known[at]));
+                }
+                None => textures.push(TextureRoom { texel: matrix.texel, number, size }),
             }
         }
     }
     textures
 }
 
-/// Which texture holds the tensor of this number among those that a launch reads as texels.
+/// Which texture holds the matrix of this number among those that a launch reads as texels.
 pub(super) fn texture_of(textures: &[TextureRoom], number: usize, texel: Texel) -> Option<usize> {
     textures.iter().position(|room| room.number == number && room.texel == texel)
 }
 
 /// The copies to textures that commands need. What a texture holds from a former command is not
 /// copied again as long as nothing has changed it.
-fn copies(commands: &[Named], textures: &[TextureRoom]) -> Vec<Vec<(TensorId, usize)>> {
-    let mut held: Vec<Option<TensorId>> = vec![None; textures.len()];
+fn copies(commands: &[Named], textures: &[TextureRoom], fold: u64) -> Vec<Vec<TexelCopy>> {
+    let mut held: Vec<Option<TexelCopy>> = vec![None; textures.len()];
     let mut of_command = |(_, command): &Named| {
         let mut needed = Vec::new();
-        for (number, (tensor, texel)) in texels(command).enumerate() {
+        for (number, Matrix { tensor, texel, columns }) in matrices(command).enumerate() {
             let Some(texture) = texture_of(textures, number, texel) else { continue };
-            if held[texture].replace(tensor) != Some(tensor) {
-                needed.push((tensor, texture));
+            let copy = TexelCopy { tensor, texture, width: columns.div_ceil(4) * fold };
+            if held[texture].replace(copy) != Some(copy) {
+                needed.push(copy);
             }
         }
         for place in &mut held {
-            if place.is_some_and(|tensor| writes(command, tensor)) {
+            if place.is_some_and(|copy| writes(command, copy.tensor)) {
                 *place = None;
             }
         }

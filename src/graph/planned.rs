@@ -57,13 +57,22 @@ impl Planned {
     }
 }
 
-/// The tensors that a command reads as texels, in the order of its bindings.
-pub(super) fn texels(command: &Command) -> impl Iterator<Item = (TensorId, Texel)> {
-    let bound = match command {
-        Command::Clear(_) => &[],
-        Command::Launch(launch) => launch.buffers.as_slice(),
+/// A matrix that a command reads as texels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Matrix {
+    pub tensor: TensorId,
+    pub texel: Texel,
+    pub columns: u64,
+}
+
+/// The matrices that a command reads as texels, in the order of its bindings.
+pub(super) fn matrices(command: &Command) -> impl Iterator<Item = Matrix> {
+    let (bound, columns) = match command {
+        Command::Clear(_) => (&[][..], &[][..]),
+        Command::Launch(launch) => (&launch.buffers[..], &launch.columns[..]),
     };
-    bound.iter().filter_map(|(tensor, access)| Some((*tensor, access.texel()?)))
+    let read = bound.iter().filter_map(|(tensor, access)| Some((*tensor, access.texel()?)));
+    read.zip(columns).map(|((tensor, texel), columns)| Matrix { tensor, texel, columns: *columns })
 }
 
 /// Whether a command leaves something new in a tensor.

@@ -1,7 +1,7 @@
 //! Runs a plan: buffers, pipelines and bindings are made once; a step writes its inputs and
 //! parameters, and submits.
 
-use super::plan::{TextureRoom, texture_of};
+use super::plan::{TexelCopy, TextureRoom, texture_of};
 use super::planned::{Place, operations};
 use super::{Graph, Plan, Session};
 use crate::error::{Advice, Error, Result};
@@ -281,9 +281,10 @@ impl Program {
                 filled = 0.0;
             }
             // Copies stand between passes, so a launch that needs some begins a new one.
-            for (tensor, texture) in &self.plan.copies[next] {
+            for TexelCopy { tensor, texture, width } in &self.plan.copies[next] {
                 let bytes = self.plan.planned(*tensor).bytes(sizes);
-                recorder.copy_to_texture(&self.buffers[tensor], bytes, &self.textures[*texture]);
+                let texture = &self.textures[*texture];
+                recorder.copy_to_texture(&self.buffers[tensor], bytes, texture, *width);
             }
             let timed = timestamps.map(|timestamps| Timed {
                 timestamps,
@@ -474,10 +475,10 @@ fn allocate(
 
 fn make_textures(device: &Device, plan: &Plan) -> Result<Vec<Texture>> {
     let make = |(index, room): (usize, &TextureRoom)| {
-        let held = plan.copies.iter().flatten().filter(|(_, texture)| *texture == index);
-        let largest = held.map(|(tensor, _)| *tensor).max_by_key(|id| plan.bytes(*id));
+        let held = plan.copies.iter().flatten().filter(|copy| copy.texture == index);
+        let largest = held.map(|copy| copy.tensor).max_by_key(|id| plan.bytes(*id));
         let name = largest.map_or("", |id| &plan.planned(id).name);
-        device.texture(&format!("{name}, as texels"), room.texel, room.bytes)
+        device.texture(&format!("{name}, as texels"), room.texel, room.size)
     };
     plan.textures.iter().enumerate().map(make).collect()
 }

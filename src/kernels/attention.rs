@@ -4,7 +4,7 @@ use super::heads::{AttentionKernels, Heads};
 use super::mask::Mask;
 use super::pointwise::Dropout;
 use super::{
-    Command, Count, Grid, Launch, Shader, Size, Sizes, Symbol, TensorId, Word, shader, texels,
+    Command, Count, Grid, Launch, Shader, Size, Sizes, Symbol, TensorId, Word, shader,
 };
 use crate::gpu::{Abilities, Access};
 use crate::sparsity::Block;
@@ -243,7 +243,7 @@ pub fn forward(
 ) -> Command {
     let kernels = heads.attention(abilities, mask.block);
     let shader = match kernels {
-        AttentionKernels::Streaming => texels(shader!("attention_forward_streaming")),
+        AttentionKernels::Streaming => shader!("attention_forward_streaming"),
         AttentionKernels::Octets => shader!("attention_forward_octets"),
         AttentionKernels::Plain => shader!("attention_forward"),
         AttentionKernels::Rows => shader!("attention_forward_rows"),
@@ -261,7 +261,7 @@ pub fn forward(
     let operations = operations(heads, mask, FORWARD);
     Command::Launch(
         Launch::new(shader, parameters(heads, mask, dropout), grid)
-            .bind(qkv, access)
+            .matrix(qkv, access, 3 * heads.width())
             .read(mask.blocks)
             .read(mask.visits)
             .read(mask.bits.unwrap_or(mask.blocks))
@@ -341,8 +341,8 @@ fn backward_by_rows(
     .write(delta);
     let (query, key_value, access) = match kernels {
         AttentionKernels::Streaming => (
-            texels(shader!("attention_backward_query_streaming")),
-            texels(shader!("attention_backward_key_value_streaming")),
+            shader!("attention_backward_query_streaming"),
+            shader!("attention_backward_key_value_streaming"),
             Access::Texels,
         ),
         _ => (
@@ -354,8 +354,8 @@ fn backward_by_rows(
     let walk = |shader: Shader, factor: u64| {
         let shader = specialise(shader, heads, mask, dropout);
         Launch::new(shader, parameters(heads, mask, dropout), grid(heads))
-            .bind(tensors.qkv, access)
-            .bind(tensors.dout, access)
+            .matrix(tensors.qkv, access, 3 * heads.width())
+            .matrix(tensors.dout, access, heads.width())
             .read(tensors.log_sum_exp)
             .read(delta)
             .read(mask.blocks)

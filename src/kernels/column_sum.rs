@@ -1,6 +1,6 @@
 //! The sum of each column of a matrix: the gradient of a bias.
 
-use super::{Command, Count, Grid, Launch, Size, TensorId, shader, texels};
+use super::{Command, Count, Grid, Launch, Size, TensorId, shader};
 use crate::gpu::{Abilities, Access};
 
 /// `y [columns]`, the column sums of `x [rows, columns]`: the gradient of a bias. They may be added
@@ -14,7 +14,7 @@ pub fn column_sum(
     accumulate: bool,
 ) -> Command {
     let (shader, each, access) = if abilities.streaming && columns.is_multiple_of(4) {
-        (texels(shader!("column_sum_streaming")), 32, Access::Texels)
+        (shader!("column_sum_streaming"), 32, Access::Texels)
     } else {
         (shader!("column_sum"), 8, Access::Read)
     };
@@ -22,5 +22,5 @@ pub fn column_sum(
     let changed = if accumulate { Access::Update } else { Access::Write };
     let shader = shader.with("ACCUMULATE", accumulate);
     let launch = Launch::new(shader, vec![rows.into(), columns.into()], grid);
-    Command::Launch(launch.bind(x, access).bind(y, changed))
+    Command::Launch(launch.matrix(x, access, columns).bind(y, changed))
 }

@@ -236,6 +236,8 @@ pub struct Launch {
     pub shader: Shader,
     /// What it reads and writes, from binding 1 on.
     pub buffers: Vec<(TensorId, Access)>,
+    /// Columns of the matrices that it reads as texels, in the order of their bindings.
+    pub columns: Vec<u64>,
     /// Its parameters (binding 0), 64 words at most.
     pub parameters: Vec<Word>,
     /// How many workgroups.
@@ -253,6 +255,7 @@ impl Launch {
         Self {
             shader,
             buffers: Vec::new(),
+            columns: Vec::new(),
             parameters,
             grid,
             operations: Vec::new(),
@@ -282,6 +285,14 @@ impl Launch {
     pub fn bind(mut self, tensor: TensorId, access: Access) -> Self {
         self.buffers.push((tensor, access));
         self
+    }
+
+    /// Adds a matrix of so many columns, which the kernel may read as texels.
+    pub fn matrix(mut self, tensor: TensorId, access: Access, columns: impl Into<u64>) -> Self {
+        if access.texel().is_some() {
+            self.columns.push(columns.into());
+        }
+        self.bind(tensor, access)
     }
 
     /// Stores in float16 what is such a tensor. A tensor that stands in for an absent one is taken

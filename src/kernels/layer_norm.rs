@@ -1,7 +1,7 @@
 //! LayerNorm of a sum, and its gradients.
 
 use super::pointwise::Dropout;
-use super::{Command, Count, Grid, Launch, Size, Symbol, TensorId, Word, shader, texels};
+use super::{Command, Count, Grid, Launch, Size, Symbol, TensorId, Word, shader};
 use crate::gpu::{Abilities, Access};
 
 /// Dropout of what is normalized, and `[rows]`, by which it tells rows apart.
@@ -73,7 +73,7 @@ pub fn forward(
 ) -> Command {
     let (shader, access, grid) = match Kind::of(abilities, columns) {
         Kind::Streaming => {
-            let shader = texels(shader!("layer_norm_forward_streaming"));
+            let shader = shader!("layer_norm_forward_streaming");
             (shader, Access::Texels, Grid::Linear(Count::new(rows, 8)))
         }
         Kind::Registers { quads } => {
@@ -92,10 +92,10 @@ pub fn forward(
     parameters.extend(words(tensors.dropped));
     Command::Launch(
         Launch::new(shader, parameters, grid)
-            .bind(tensors.x, access)
-            .bind(tensors.residual.unwrap_or(tensors.gamma), access)
-            .bind(tensors.gamma, access)
-            .bind(tensors.beta, access)
+            .matrix(tensors.x, access, columns)
+            .matrix(tensors.residual.unwrap_or(tensors.gamma), access, columns)
+            .matrix(tensors.gamma, access, columns)
+            .matrix(tensors.beta, access, columns)
             .read(tensors.dropped.map_or(tensors.gamma, |(_, places)| places))
             .write(tensors.y)
             .write(tensors.normalized)
@@ -193,7 +193,7 @@ pub fn backward(
     nothing: TensorId,
 ) -> Command {
     let (shader, access) = match Kind::of(abilities, columns) {
-        Kind::Streaming => (texels(shader!("layer_norm_backward_streaming")), Access::Texels),
+        Kind::Streaming => (shader!("layer_norm_backward_streaming"), Access::Texels),
         Kind::Registers { .. } => {
             let launch = backward_launch(rows, columns, tensors, false).write(nothing);
             return Command::Launch(launch);
@@ -205,9 +205,9 @@ pub fn backward(
     parameters.extend(words(tensors.dropped));
     let shader = shader.with("DROPOUT", tensors.dropped.is_some());
     let launch = Launch::new(shader, parameters, Grid::Linear(Count::new(rows, per)))
-        .bind(tensors.dy, access)
-        .bind(tensors.normalized, access)
-        .bind(tensors.gamma, access)
+        .matrix(tensors.dy, access, columns)
+        .matrix(tensors.normalized, access, columns)
+        .matrix(tensors.gamma, access, columns)
         .read(tensors.inverse_deviation)
         .read(tensors.dropped.map_or(tensors.gamma, |(_, places)| places))
         .write(tensors.dz)

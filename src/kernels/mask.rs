@@ -2,7 +2,7 @@
 
 use super::{
     Command, Count, Grid, Heads, Launch, Scalar, Shader, Size, Sizes, Symbol, TensorId, Word,
-    shader, texels,
+    shader,
 };
 use crate::gpu::{Abilities, Access};
 
@@ -169,7 +169,7 @@ pub fn topk(
         );
     }
     let (shader, access) = match heads.stream(abilities, block) {
-        true => (texels(shader!("mask_topk_streaming")), Access::Texels),
+        true => (shader!("mask_topk_streaming"), Access::Texels),
         false => (shader!("mask_topk"), Access::Read),
     };
     let shader = heads.fix(shader).with("BLOCK", format!("{block}u"));
@@ -177,7 +177,7 @@ pub fn topk(
         vec![heads.count.into(), Symbol::Pairs.into(), Symbol::Blocks.into(), room.longest.into()];
     Command::Launch(
         Launch::new(shader, parameters, room.grid(heads, 1))
-            .bind(qkv, access)
+            .matrix(qkv, access, 3 * heads.width())
             .read(blocks)
             .write(scores)
             .write(bits),

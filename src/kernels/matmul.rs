@@ -1,7 +1,7 @@
 //! Matrix products, in the three transpositions that training needs, with what comes before and
 //! after them: bias, activation, the slope of one, sums of gradients.
 
-use super::{Command, Count, Element, Grid, Launch, Shader, Size, Sizes, TensorId, shader, texels};
+use super::{Command, Count, Element, Grid, Launch, Shader, Size, Sizes, TensorId, shader};
 use crate::gpu::{Abilities, Access};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -408,7 +408,7 @@ pub fn matmul(
     let (in_vectors, is_narrow) = (in_vectors(products, sizes), is_narrow(products, sizes));
     let (shader, grid, access) = match variant {
         Variant::Streaming { rows, quads } if in_vectors => {
-            let shader = texels(transposed(shader!("matmul_streaming")))
+            let shader = transposed(shader!("matmul_streaming"))
                 .with("ROWS", format!("{rows}u"))
                 .with("COLUMNS", format!("{quads}u"));
             (shader, cover([rows, 8 * 4 * quads]), Access::Texels)
@@ -435,12 +435,19 @@ pub fn matmul(
         .with("BENT", bent.is_some())
         .with("ADD", addend.is_some())
         .with("ACCUMULATE", accumulate);
+    // Those of the factors, which are fixed wherever they are read as texels.
+    let columns = match transposition {
+        Transposition::Nn => [k, n],
+        Transposition::Nt => [k, k],
+        Transposition::Tn => [m, n],
+    };
+    let columns = columns.map(|columns| columns.fixed().unwrap_or_default());
     // An unused binding still has to be bound: a factor stands in for what would be read, a scratch
     // of one element for what would be written.
     Command::Launch(
         Launch::new(shader, sizes.map(Into::into).to_vec(), grid)
-            .bind(a, access)
-            .bind(b, access)
+            .matrix(a, access, columns[0])
+            .matrix(b, access, columns[1])
             .read(bias.unwrap_or(a))
             .read(bent.unwrap_or(a))
             .read(addend.unwrap_or(a))

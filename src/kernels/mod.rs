@@ -31,8 +31,3 @@ macro_rules! shader {
     };
 }
 pub(crate) use shader;
-
-/// Tells a shader that reads tensors as texels how they lie in a texture.
-fn texels(shader: Shader) -> Shader {
-    shader.with("WIDTH", format!("{}u", crate::gpu::Texture::WIDTH))
-}
