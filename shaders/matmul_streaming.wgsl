@@ -31,6 +31,7 @@ const TRANSPOSE_B: bool = false;
 const ROWS: u32 = 16u; // rows of C per workgroup
 const COLUMNS: u32 = 3u; // vec4 of columns per invocation
 const LANES: u32 = 8u;
+const BY_ROWS: bool = false; // products row by row, instead of column by column
 
 // sum + x·y, term by term.
 fn plus(sum: vec4f, x: vec4f, y: mat4x4f) -> vec4f {
@@ -86,7 +87,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 }
             }
             if (TRANSPOSE_B) { y[j] = transpose(y[j]); }
-            for (var i = 0u; i < ROWS; i++) { sum[i][j] = plus(sum[i][j], x[i], y[j]); }
+            if (!BY_ROWS) {
+                for (var i = 0u; i < ROWS; i++) { sum[i][j] = plus(sum[i][j], x[i], y[j]); }
+            }
+        }
+        if (BY_ROWS) {
+            for (var i = 0u; i < ROWS; i++) {
+                for (var j = 0u; j < COLUMNS; j++) { sum[i][j] = plus(sum[i][j], x[i], y[j]); }
+            }
         }
     }
     for (var i = 0u; i < ROWS; i++) {

@@ -172,6 +172,10 @@ pub enum Variant {
         rows: u32,
         /// vec4 of columns of an invocation.
         quads: u32,
+        /// Whether a row is multiplied with all columns before the next, instead of a column with
+        /// all rows: fewer moves between 16 registers and memory.
+        #[serde(default)]
+        by_rows: bool,
     },
     /// `matmul_blocked` and `matmul_gradients`: tiles in workgroup memory, loads of four values;
     /// for GPUs. Whole vectors only.
@@ -207,7 +211,10 @@ pub enum Variant {
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Streaming { rows, quads } => write!(f, "matmul_streaming {rows}x{quads}"),
+            Self::Streaming { rows, quads, by_rows } => {
+                let order = if by_rows { " by rows" } else { "" };
+                write!(f, "matmul_streaming {rows}x{quads}{order}")
+            }
             Self::Blocked { tile, thread, slices } => {
                 write!(f, "matmul_blocked {}x{}/{}x{}", tile[0], tile[1], thread[0], thread[1])?;
                 if slices > 1 { write!(f, " in {slices} slices") } else { Ok(()) }
@@ -263,6 +270,25 @@ const fn blocked(tile: [u32; 2], thread: [u32; 2], slices: u32) -> Variant {
     Variant::Blocked { tile, thread, slices }
 }
 
+/// A streaming variant.
+const fn streaming(rows: u32, quads: u32, by_rows: bool) -> Variant {
+    Variant::Streaming { rows, quads, by_rows }
+}
+
+/// Those that were best somewhere: with more registers or fewer, a larger instruction cache or a
+/// smaller one.
+const STREAMING: [Variant; 9] = [
+    streaming(16, 2, false),
+    streaming(16, 3, false),
+    streaming(20, 2, false),
+    streaming(12, 3, false),
+    streaming(12, 2, false),
+    streaming(8, 3, false),
+    streaming(16, 3, true),
+    streaming(16, 2, true),
+    streaming(12, 3, true),
+];
+
 /// From large tiles, which read least, to small ones, of which even a small result has many. Where
 /// one invocation computes less, more of them fit a multiprocessor.
 const BLOCKED: [Variant; 9] = [
@@ -288,7 +314,7 @@ impl Variant {
     pub const MIDDLE: Self = blocked([64, 64], [8, 8], 4);
 
     /// The streaming variant that does well on every driver tried.
-    pub const STREAMING: Self = Self::Streaming { rows: 16, quads: 2 };
+    pub const STREAMING: Self = Self::Streaming { rows: 16, quads: 2, by_rows: false };
 
     /// The variants that can compute products, and are worth a try on such a device.
     pub fn candidates(abilities: Abilities, asked: Asked) -> Vec<Self> {
@@ -297,9 +323,7 @@ impl Variant {
         if in_vectors(products, sizes) {
             candidates.extend(by_matrices(abilities, factors));
             if abilities.streaming {
-                for (rows, quads) in [(16, 2), (16, 3), (20, 2), (12, 3), (12, 2), (8, 3)] {
-                    candidates.push(Self::Streaming { rows, quads });
-                }
+                candidates.extend(STREAMING);
             } else {
                 candidates.extend(BLOCKED);
             }
@@ -407,10 +431,11 @@ pub fn matmul(
     let products = Products::One(transposition);
     let (in_vectors, is_narrow) = (in_vectors(products, sizes), is_narrow(products, sizes));
     let (shader, grid, access) = match variant {
-        Variant::Streaming { rows, quads } if in_vectors => {
+        Variant::Streaming { rows, quads, by_rows } if in_vectors => {
             let shader = transposed(shader!("matmul_streaming"))
                 .with("ROWS", format!("{rows}u"))
-                .with("COLUMNS", format!("{quads}u"));
+                .with("COLUMNS", format!("{quads}u"))
+                .with("BY_ROWS", by_rows);
             (shader, cover([rows, 8 * 4 * quads]), Access::Texels)
         }
         Variant::Blocked { tile, thread, slices } if in_vectors => {

@@ -97,11 +97,28 @@ impl From<Abilities> for Tuning {
 impl From<&AdapterDescription> for Tuning {
     /// Nothing measured, but what is known of this kind of adapter.
     fn from(adapter: &AdapterDescription) -> Self {
+        Self::of(adapter, has_avx512())
+    }
+}
+
+/// Whether the processor, which is what computes on a software adapter, has AVX-512, and with it 32
+/// vector registers instead of 16. Others than x86 have 32 too.
+fn has_avx512() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::is_x86_feature_detected!("avx512vl");
+    #[cfg(not(target_arch = "x86_64"))]
+    return true;
+}
+
+impl Tuning {
+    /// Nothing measured, but what is known of this kind of adapter, and of the processor if it is
+    /// what computes.
+    pub fn of(adapter: &AdapterDescription, avx512: bool) -> Self {
         let mut tuning = Self::from(Abilities::of(adapter));
         // Debian 12's Mesa keeps three columns in registers, which is 8 % faster there; on Mesa 25
         // it takes twelve times as long (docs/rejected.md).
         if adapter.driver_version.starts_with("Mesa 22.") {
-            tuning.streaming = Variant::Streaming { rows: 16, quads: 3 };
+            tuning.streaming = Variant::Streaming { rows: 16, quads: 3, by_rows: !avx512 };
         }
         // The registers of an Apple core are enough for 384 to 448 invocations with 64 sums each
         // (docs/cards.md): one workgroup of four slices, which waits at its own barriers, or three of
@@ -111,9 +128,7 @@ impl From<&AdapterDescription> for Tuning {
         }
         tuning
     }
-}
 
-impl Tuning {
     /// What is set aside where kernels with subgroup functions are wrong: others are taken.
     pub const SUBGROUPS: &str = "subgroup functions";
 

@@ -132,8 +132,8 @@ fn a_variant_that_is_no_candidate_is_not_taken() {
     let class = ProductClass { products, sizes: [8, 8, 8], factors: Element::F32 };
     for (target, variant) in [
         (Abilities::CPU, Variant::Blocked { tile: [64, 64], thread: [4, 4], slices: 1 }),
-        (Abilities::CPU, Variant::Streaming { rows: 0, quads: 3 }),
-        (Abilities::GPU, Variant::Streaming { rows: 16, quads: 2 }),
+        (Abilities::CPU, Variant::Streaming { rows: 0, quads: 3, by_rows: false }),
+        (Abilities::GPU, Variant::Streaming { rows: 16, quads: 2, by_rows: false }),
         (Abilities::GPU, Variant::Blocked { tile: [64, 64], thread: [0, 4], slices: 1 }),
     ] {
         let mut tuning = Tuning::from(target);
@@ -192,4 +192,22 @@ fn a_choice_of_an_older_version_is_the_default() {
     assert!(
         !Variant::candidates(Abilities::GPU, (products, sizes).into()).contains(&choice.variant)
     );
+}
+
+/// Without AVX-512 there are 16 registers for vectors, which another order of the products suits.
+#[test]
+fn the_default_of_a_software_adapter_follows_the_registers_of_its_processor() {
+    let adapter = session().device.adapter;
+    let mesa = |version: &str| AdapterDescription {
+        software: true,
+        driver_version: format!("Mesa {version} (LLVM 15.0.6)"),
+        ..adapter.clone()
+    };
+    let default = |version, avx512| Tuning::of(&mesa(version), avx512).streaming;
+    let three = |by_rows| Variant::Streaming { rows: 16, quads: 3, by_rows };
+    assert_eq!(default("22.3.6", true), three(false));
+    assert_eq!(default("22.3.6", false), three(true));
+    assert_eq!(default("25.0.7", true), Variant::STREAMING);
+    assert_eq!(default("25.0.7", false), Variant::STREAMING);
+    assert_eq!(three(true).to_string(), "matmul_streaming 16x3 by rows");
 }
