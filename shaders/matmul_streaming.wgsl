@@ -82,7 +82,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 if (TRANSPOSE_B) {
                     y[j][d] = textureLoad(b, coordinates(4u * column + d, step, k4));
                 } else {
-                    let row = min(step * 4u + d, params.k - 1u);
+                    var row = step * 4u + d;
+                    if (TRANSPOSE_A) { row = min(row, params.k - 1u); }
                     y[j][d] = textureLoad(b, coordinates(row, column, n4));
                 }
             }
