@@ -3,9 +3,7 @@
 use super::heads::{AttentionKernels, Heads};
 use super::mask::Mask;
 use super::pointwise::Dropout;
-use super::{
-    Command, Count, Grid, Launch, Shader, Size, Sizes, Symbol, TensorId, Word, shader,
-};
+use super::{Command, Count, Grid, Launch, Shader, Size, Sizes, Symbol, TensorId, Word, shader};
 use crate::gpu::{Abilities, Access};
 use crate::sparsity::Block;
 use serde::{Deserialize, Serialize};
