@@ -37,6 +37,11 @@ impl Texel {
         width + 64 / self.bytes()
     }
 
+    /// Whether every WebGPU device has textures of so many texels a row and so many rows.
+    pub fn fits(self, [width, rows]: [u64; 2]) -> bool {
+        self.pitch(width).max(rows) <= 8192
+    }
+
     /// Whether rows of such a width can be copied from a buffer many at a time, on every WebGPU
     /// device.
     pub fn is_aligned(self, width: u64) -> bool {
@@ -54,9 +59,6 @@ pub struct Texture {
 }
 
 impl Texture {
-    /// Rows that every WebGPU device grants.
-    pub const ROWS: u64 = 8192;
-
     /// Bytes that a texture of so many texels a row and so many rows takes.
     pub fn taken(texel: Texel, [width, rows]: [u64; 2]) -> u64 {
         rows * texel.pitch(width) * texel.bytes()
@@ -110,7 +112,11 @@ impl Texture {
         let rows = bytes / row_bytes;
         let rest = (bytes % row_bytes).div_ceil(self.texel.bytes()) as u32;
         // The rows that are full, then what is left of the last one.
-        for (row, size) in [(0, extent(width as u32, rows as u32)), (rows, extent(rest, 1))] {
+        let at_once = if self.texel.is_aligned(width) { rows.max(1) } else { 1 };
+        let full = (0..rows)
+            .step_by(at_once as usize)
+            .map(|row| (row, extent(width as u32, at_once as u32)));
+        for (row, size) in full.chain([(rows, extent(rest, 1))]) {
             if size.width == 0 || size.height == 0 {
                 continue;
             }

@@ -297,13 +297,17 @@ fn segments(graph: &Graph, starts: &[usize], end: usize) -> (Vec<Range<usize>>, 
 /// How many rows of a matrix lie side by side in a row of a texture: one, unless such rows could
 /// not be copied many at a time, or are more than a texture has.
 fn fold(tensors: &[Planned], commands: &[Named], largest: &Sizes) -> u64 {
-    let fits = |fold: u64| {
+    let fits = |fold: u64, at_once: bool| {
         commands.iter().flat_map(|(_, command)| matrices(command)).all(|matrix| {
             let [width, rows] = in_texture(matrix, tensors, fold, largest);
-            rows <= Texture::ROWS && (rows == 1 || matrix.texel.is_aligned(width))
+            matrix.texel.fits([width, rows])
+                && (!at_once || rows == 1 || matrix.texel.is_aligned(width))
         })
     };
-    (0..16).map(|power| 1 << power).find(|fold| fits(*fold)).unwrap_or(1)
+    let folds = || (0..16).map(|power| 1 << power);
+    // Where rows are too wide for that, they are copied one by one.
+    let at_once = folds().find(|fold| fits(*fold, true));
+    at_once.or_else(|| folds().find(|fold| fits(*fold, false))).unwrap_or(1)
 }
 
 /// Texels of a row of a matrix's texture, and rows.

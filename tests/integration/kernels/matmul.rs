@@ -216,6 +216,18 @@ fn every_variant_is_right() {
     }
 }
 
+/// Rows that cannot be copied to a texture many at a time, and too wide to lie side by side there.
+#[test]
+fn products_of_rows_as_wide_as_half_a_texture() {
+    let mut session = session();
+    for transposition in TRANSPOSITIONS {
+        for sizes in [[8, 12, 4100], [4100, 8, 12], [8, 4100, 12]] {
+            let end = End::Plain(Activation::None);
+            check_product(&mut session, transposition, sizes, end);
+        }
+    }
+}
+
 /// Sizes that fit no tile, of whole vectors.
 #[test]
 fn products_by_cooperative_matrices() {
