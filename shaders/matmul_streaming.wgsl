@@ -34,7 +34,7 @@ const LANES: u32 = 8u;
 const BY_ROWS: bool = false; // products row by row, instead of column by column
 
 // sum + x·y, term by term.
-fn plus(sum: vec4f, x: vec4f, y: mat4x4f) -> vec4f {
+fn with_product(sum: vec4f, x: vec4f, y: mat4x4f) -> vec4f {
     var value = fma(vec4f(x.x), y[0], sum);
     value = fma(vec4f(x.y), y[1], value);
     value = fma(vec4f(x.z), y[2], value);
@@ -89,12 +89,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             }
             if (TRANSPOSE_B) { y[j] = transpose(y[j]); }
             if (!BY_ROWS) {
-                for (var i = 0u; i < ROWS; i++) { sum[i][j] = plus(sum[i][j], x[i], y[j]); }
+                for (var i = 0u; i < ROWS; i++) {
+                    sum[i][j] = with_product(sum[i][j], x[i], y[j]);
+                }
             }
         }
         if (BY_ROWS) {
             for (var i = 0u; i < ROWS; i++) {
-                for (var j = 0u; j < COLUMNS; j++) { sum[i][j] = plus(sum[i][j], x[i], y[j]); }
+                for (var j = 0u; j < COLUMNS; j++) {
+                    sum[i][j] = with_product(sum[i][j], x[i], y[j]);
+                }
             }
         }
     }
