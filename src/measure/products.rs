@@ -7,6 +7,7 @@ use crate::kernels::matmul::{
 };
 use crate::kernels::tune::{Choice, ProductClass};
 use crate::kernels::{Element, Scalars, Size, Sizes};
+use crate::measure::reference::rounded;
 use crate::random::SplitMix64;
 use std::time::Instant;
 
@@ -54,8 +55,7 @@ impl<'a> ProductBench<'a> {
         };
         let mut factors = [values(m * k), values(k * n), values(m * n)];
         if class.factors == Element::F16 {
-            let round = |value: &mut f32| *value = half::f16::from_f32(*value).to_f32();
-            factors.iter_mut().flatten().for_each(round);
+            factors = factors.map(rounded);
         }
         for (name, values) in FACTORS.iter().zip(&factors) {
             // Another class may have left one of another size.

@@ -197,12 +197,6 @@ impl Trial {
     }
 }
 
-/// Values that float16 has, near these.
-pub fn rounded(mut values: Vec<f32>) -> Vec<f32> {
-    values.iter_mut().for_each(|value| *value = half::f16::from_f32(*value).to_f32());
-    values
-}
-
 pub fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|value| f64::from(*value)).collect()
 }

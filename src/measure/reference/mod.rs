@@ -40,3 +40,9 @@ pub fn pcg4d(counter: [u32; 4]) -> [u32; 4] {
 pub fn is_kept(word: u32, probability: f32) -> bool {
     f64::from(word >> 8) / f64::from(1 << 24) >= f64::from(probability)
 }
+
+/// Values that float16 has, nearest to these.
+pub fn rounded(mut values: Vec<f32>) -> Vec<f32> {
+    values.iter_mut().for_each(|value| *value = half::f16::from_f32(*value).to_f32());
+    values
+}

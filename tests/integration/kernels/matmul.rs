@@ -12,6 +12,7 @@ use crisp::kernels::matmul::{
 use crisp::kernels::pointwise::{self, Dropout};
 use crisp::kernels::{Command, Element, Size, Sizes, TensorId};
 use crisp::measure::reference::linear::{Linear, activate, product, slope};
+use crisp::measure::reference::rounded;
 use std::collections::HashSet;
 
 const TRANSPOSITIONS: [Transposition; 3] =
@@ -61,7 +62,7 @@ fn factors(variant: Variant, values: Vec<f32>) -> Vec<f32> {
     if !takes_float16(variant) {
         return values;
     }
-    values.into_iter().map(|value| half::f16::from_f32(value).to_f32()).collect()
+    rounded(values)
 }
 
 fn takes_float16(variant: Variant) -> bool {
